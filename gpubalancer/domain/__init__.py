@@ -1,0 +1,1 @@
+"""The nouns: what a request is, what a backend is, what was decided, how it ended. Imports nothing of ours."""

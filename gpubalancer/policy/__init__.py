@@ -1,0 +1,1 @@
+"""The operator's YAML file as checked types: schema, load, validate, diff."""

@@ -1,0 +1,1 @@
+"""Simulated engines that behave like real ones under load."""

@@ -1,0 +1,1 @@
+"""What we learn from outside (probes, engines) and what we tell (metrics)."""

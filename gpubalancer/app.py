@@ -1,0 +1,269 @@
+"""The composition root: the only module that knows every part.
+
+`serve` is the supervisor process: it owns the board and the ports, keeps the workers, probes the backends, reloads the
+policy and answers the operator. `work` is a worker process.
+"""
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+import socket
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from gpubalancer import logs
+from gpubalancer.board.board import Board, BoardError
+from gpubalancer.brain.fleet import Discovery
+from gpubalancer.control import admin
+from gpubalancer.control.admin import Readiness
+from gpubalancer.control.fleet import describe_fleet
+from gpubalancer.control.reload import Fingerprint, Reload, Reloader
+from gpubalancer.domain.tally import Tally
+from gpubalancer.policy.backends import Backend
+from gpubalancer.policy.diff import diff
+from gpubalancer.policy.load import load
+from gpubalancer.policy.schema import Policy
+from gpubalancer.proxy.supervisor import Supervisor, bind_when_free
+from gpubalancer.proxy.worker import Post, Worker
+from gpubalancer.telemetry import discover, probes
+from gpubalancer.telemetry.hysteresis import Health
+from gpubalancer.telemetry.metrics import Exposition
+from gpubalancer.telemetry.samples import Sources
+from gpubalancer.wire.tls import client_context, server_context
+
+DISCOVERY_RETRY_S = 2.0
+HANDOVER_S = 3.0
+"""How long workers of a supervisor that died may take to let the port go."""
+
+
+class StartError(Exception):
+    """The balancer can't start; the message is one plain sentence."""
+
+
+class Balancer:
+    """The supervisor's side of everything; what the admin port asks is answered here."""
+
+    def __init__(self, path: Path, policy: Policy, board: Board, listeners: list[socket.socket]) -> None:
+        self._path = path
+        self._board = board
+        self._tally = Tally()
+        self._supervisor = Supervisor(board, listeners, _pseudonym(), self._tally.merge)
+        self._reloader = Reloader(policy, lambda: load(path, os.environ), self._apply, _compare)
+        self._prober = probes.Prober(self._record_health, random.random)
+        self._discovered: dict[str, discover.Discovery] = {}
+        self._state = "starting"
+        self._exposition = Exposition(self._sources())
+        self._looking = asyncio.Event()
+
+    async def run(self, since: Fingerprint) -> None:
+        """Serve until told to stop."""
+        policy = self._reloader.policy
+        runner = await _open_admin(self, policy)
+        self._ask(policy)
+        jobs = [asyncio.create_task(job) for job in (self._prober.run(), self._discover())]
+        stop = asyncio.Event()
+        _on_signals(stop, self._reloader, self._supervisor)
+        try:
+            await self._supervisor.start(policy)
+            self._state = "serving"
+            jobs.append(asyncio.create_task(self._reloader.watch(self._path, since)))
+            logs.say("serving", data=_addresses(self._supervisor), admin=runner.addresses[0][:2], policy=policy.hash)
+            await stop.wait()
+            self._state = "draining"
+            logs.say("draining", connections=self._supervisor.connections)
+        finally:
+            for job in jobs:
+                job.cancel()
+            await self._supervisor.stop()
+            await runner.cleanup()
+            self._board.close()
+            logs.say("stopped")
+
+    # What the admin port asks.
+
+    def readiness(self) -> Readiness:
+        """Whether we serve."""
+        state: Any = self._state
+        return Readiness(state, self._supervisor.alive, self._reloader.policy.hash, self._reloader.last_failure)
+
+    def metrics(self) -> bytes:
+        """The page for Prometheus."""
+        return self._exposition.render()
+
+    def fleet(self) -> list[dict[str, Any]]:
+        """All backends."""
+        return describe_fleet(self._reloader.policy, self._board, self._discovered)
+
+    async def reload(self) -> Reload:
+        """Read the policy file again."""
+        return await self._reloader.reload("a request to the admin port")
+
+    def drain(self, name: str, draining: bool) -> bool:
+        """Send a backend no new requests, or again."""
+        row = self._board.rows().get(name)
+        if row is not None:
+            self._board.draining[row] = 1 if draining else 0
+        return row is not None
+
+    # What the parts ask of one another.
+
+    async def _apply(self, policy: Policy) -> None:
+        await self._supervisor.apply(policy)
+        self._ask(policy)
+
+    def _ask(self, policy: Policy) -> None:
+        """Probe this policy's backends from now on."""
+        self._prober.replace([_target(backend) for backend in policy.backends], policy.telemetry.probe_interval_s)
+        self._looking.set()
+
+    def _record_health(self, name: str, health: Health) -> None:
+        row = self._board.rows().get(name)
+        if row is not None:
+            self._board.up[row] = 1 if health.up else 0
+            self._board.probed_s[row] = time.time()
+
+    async def _discover(self) -> None:
+        """Ask backends what the policy leaves open, again and again until they have said it."""
+        async with probes.open_session() as session:
+            while True:
+                self._looking.clear()
+                open_ones = [backend for backend in self._reloader.policy.backends if backend.models is None]
+                for backend in open_ones:
+                    found = await discover.discover(session, _target(backend))
+                    if found is not None:
+                        self._discovered[backend.name] = found
+                await self._supervisor.learn(
+                    {name: Discovery(found.models, found.engine) for name, found in self._discovered.items()}
+                )
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(DISCOVERY_RETRY_S):
+                        await self._looking.wait()
+
+    def _sources(self) -> Sources:
+        board, supervisor, reloader = self._board, self._supervisor, self._reloader
+        return Sources(
+            tally=self._tally,
+            in_flight=lambda: {name: int(board.in_flight[:, row].sum()) for name, row in board.rows().items()},
+            backend_up=lambda: {name: bool(board.up[row]) for name, row in board.rows().items()},
+            workers=lambda: supervisor.alive,
+            worker_restarts=lambda: supervisor.restarts,
+            connections=lambda: supervisor.connections,
+            config_hash=lambda: reloader.policy.hash,
+            config_reloads=lambda: {str(result): count for result, count in reloader.counts.items()},
+            log_lines_dropped=lambda: supervisor.lines_dropped,
+        )
+
+
+async def serve(path: Path, policy: Policy, since: Fingerprint) -> None:
+    """Run the balancer on a policy until SIGTERM or SIGINT.
+
+    Raises:
+        StartError: a port, a file or a folder that the policy names can't be had.
+    """
+    directory = policy.state.directory
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        workers = policy.listen.worker_count(os.cpu_count() or 1)
+        board = Board.create(directory / "board", workers, len(policy.backends))
+    except OSError as error:
+        raise StartError(f"The state directory {directory} can't be written: {error.strerror}.") from None
+    except BoardError as error:
+        raise StartError(f"{error}.") from None
+    if board.set_aside:
+        logs.say("board set aside", why=board.set_aside)
+    _check_certificates(policy)
+    try:
+        listeners = await bind_when_free(policy.listen.host, policy.listen.port, workers, HANDOVER_S)
+    except OSError as error:
+        where = f"{policy.listen.host}:{policy.listen.port}"
+        raise StartError(f"The data port {where} can't be had: {os.strerror(error.errno or 0)}.") from None
+    await Balancer(path, policy, board, listeners).run(since)
+
+
+async def work(index: int, channel_fd: int, listen_fd: int, board_path: Path, via: str) -> None:
+    """Run one worker on what its supervisor handed down."""
+    loop = asyncio.get_running_loop()
+    access_log = logs.AccessLog(1)
+    board = Board.attach(board_path)
+    post = Post(index, board, socket.socket(fileno=listen_fd), socket.socket(fileno=channel_fd), via.encode())
+    worker = Worker(post, access_log.add, lambda: access_log.dropped)
+    # The terminal's interrupt reaches the whole group; the supervisor decides what becomes of it.
+    loop.add_signal_handler(signal.SIGINT, lambda: None)
+    loop.add_signal_handler(signal.SIGTERM, worker.drain)
+    writing = asyncio.create_task(access_log.run())
+    try:
+        await worker.run()
+    finally:
+        writing.cancel()
+        access_log.close()
+        board.close()
+
+
+def _pseudonym() -> bytes:
+    return b"1.1 gpubalancer-%b" % os.urandom(4).hex().encode()
+
+
+def _compare(old: Policy, new: Policy) -> list[str]:
+    change = diff(old, new)
+    return [
+        *(f"backend {name} added" for name in change.added),
+        *(f"backend {name} removed" for name in change.removed),
+        *(f"backend {name} changed" for name in change.changed),
+        *(f"{path} needs a restart" for path in change.needs_restart),
+    ]
+
+
+def _target(backend: Backend) -> probes.Target:
+    tls = backend.tls
+    trust = client_context(tls.ca, tls.certificate, tls.key) if tls is not None else True
+    return probes.Target(
+        name=backend.name,
+        url=backend.url,
+        engine=backend.engine,
+        credential=backend.credential.get_secret_value() if backend.credential else None,
+        trust=trust,
+        server_name=tls.server_name if tls else None,
+    )
+
+
+def _check_certificates(policy: Policy) -> None:
+    tls = policy.listen.tls
+    if tls is None or tls.certificate is None or tls.key is None:
+        return
+    try:
+        server_context(tls.certificate, tls.key, tls.client_ca)
+    except OSError as error:
+        raise StartError(f"The certificate of the data port can't be used: {error.strerror or error}.") from None
+
+
+async def _open_admin(balancer: Balancer, policy: Policy) -> Any:
+    token = policy.admin.token
+    app = admin.build_app(balancer, lambda: token.get_secret_value() if token else None)
+    try:
+        return await admin.start(app, policy.admin.host, policy.admin.port)
+    except OSError as error:
+        where = f"{policy.admin.host}:{policy.admin.port}"
+        raise StartError(f"The admin port {where} can't be had: {os.strerror(error.errno or 0)}.") from None
+
+
+def _addresses(supervisor: Supervisor) -> Mapping[str, object]:
+    host, port = supervisor.address
+    return {"host": host, "port": port, "workers": supervisor.alive}
+
+
+def _on_signals(stop: asyncio.Event, reloader: Reloader, supervisor: Supervisor) -> None:
+    """SIGHUP reloads, SIGTERM drains and stops; so does SIGINT, and the second one at once."""
+    loop = asyncio.get_running_loop()
+
+    def interrupt() -> None:
+        if stop.is_set():
+            supervisor.kill()
+        stop.set()
+
+    loop.add_signal_handler(signal.SIGHUP, lambda: reloader.request("SIGHUP"))
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    loop.add_signal_handler(signal.SIGINT, interrupt)

@@ -1,0 +1,243 @@
+"""The board: one memory-mapped file of columns that the supervisor and all workers share.
+
+Two rules. Each cell has one writer, named in `layout.COLUMNS`; anybody reads at any time without a lock. And a row
+belongs to a backend's name until it is given to another, which happens only to a row that is out of use and has nothing
+in flight: workers give leases back by row number, also after a reload has removed the backend.
+
+The file outlives its processes. A supervisor creates or takes over the file and owns it for its life; a second one is
+refused. What cannot be used (another layout, damage, too small for the fleet) is set aside under a new name, never
+deleted, and built anew.
+"""
+
+import mmap
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpubalancer.board import locks
+from gpubalancer.board.layout import COLUMNS, HEADER, MAGIC, NAME_BYTES, VERSION, WORKERS_LIMIT, Layout, read_header
+
+
+class BoardError(Exception):
+    """The board cannot be used; the message is one sentence for the operator."""
+
+
+class Board:
+    """The mapped file. Make one with `create` (supervisor) or `attach` (worker, reader).
+
+    The views `up`, `draining`, `probed_s`, `live` (one cell per row) and `in_flight` (workers x rows) are the memory
+    itself: what another process writes shows in them at once.
+
+    Attributes:
+        fd: a descriptor of the file, for `locks.reopen`.
+        layout: the sizes.
+        workers: how many worker rows are in use.
+        set_aside: why and under which name an earlier file was put away by `create`, or None.
+    """
+
+    def __init__(self, path: Path, fd: int, layout: Layout) -> None:
+        self.path = path
+        self.fd = fd
+        self.layout = layout
+        self.set_aside: str | None = None
+        self.memory = mmap.mmap(fd, layout.size_bytes)
+        self._header: Any = np.frombuffer(self.memory, dtype=HEADER, count=1)
+        self.workers = int(self._header["workers"][0])
+        shared = {each.name: self._view(each.name) for each in COLUMNS}
+        self._name: NDArray[np.bytes_] = shared["name"]
+        self.live: NDArray[np.uint8] = shared["live"]
+        self.up: NDArray[np.uint8] = shared["up"]
+        self.draining: NDArray[np.uint8] = shared["draining"]
+        self.probed_s: NDArray[np.float64] = shared["probed_s"]
+        self._all_in_flight: NDArray[np.int32] = shared["in_flight"]
+        self.in_flight: NDArray[np.int32] = self._all_in_flight[: self.workers]
+
+    @classmethod
+    def create(cls, path: Path, workers: int, backends: int) -> Self:
+        """Own the board at `path` as its supervisor, for `workers` workers and at least `backends` backends.
+
+        A usable file is kept, with its rows, health and drains; slot counts start at zero, as no worker of ours lives
+        yet. The epoch rises by one.
+
+        Errors:
+            BoardError: another supervisor, or a worker left over from one, still uses the file.
+            ValueError: more workers than `WORKERS_LIMIT`.
+            OSError: the file cannot be opened, or the disk is full.
+        """
+        if not 1 <= workers <= WORKERS_LIMIT:
+            raise ValueError(f"workers: {workers}, expected 1 to {WORKERS_LIMIT}")
+        fd, set_aside = _claim(path, backends)
+        layout = _layout_of(fd)
+        if isinstance(layout, str):
+            layout = Layout.for_backends(backends)
+            _initialise(fd, layout, workers)
+        board = cls(path, fd, layout)
+        board._take_over(workers, set_aside)
+        return board
+
+    @classmethod
+    def attach(cls, path: Path) -> Self:
+        """Map a board that a supervisor has created.
+
+        Errors:
+            BoardError: the file is not a board of this layout.
+            OSError: the file cannot be opened.
+        """
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        layout = _layout_of(fd)
+        if isinstance(layout, str):
+            os.close(fd)
+            raise BoardError(f"{path} is not a usable board: {layout}")
+        return cls(path, fd, layout)
+
+    def assign_rows(self, names: Iterable[str]) -> dict[str, int]:
+        """Make exactly these backends live, and give each its row. Supervisor only.
+
+        A name that has a row keeps it, also when it comes back after it was removed. A new name gets a row that was
+        never used, or else one that is out of use with nothing in flight, zeroed.
+
+        Errors:
+            BoardError: no row is left, or a name is longer than `NAME_BYTES`; nothing has changed.
+        """
+        wanted = list(dict.fromkeys(names))
+        for name in wanted:
+            if not 0 < len(name.encode()) <= NAME_BYTES or "\0" in name:
+                raise BoardError(f"a backend's name takes 1 to {NAME_BYTES} bytes: {name!r}")
+        known = self._named_rows()
+        rows = {name: known[name] for name in wanted if name in known}
+        spare = self._spare_rows(set(rows.values()))
+        new = [name for name in wanted if name not in rows]
+        if len(new) > len(spare):
+            raise BoardError(f"{len(wanted)} backends do not fit the board's {self.layout.backends_limit} rows")
+        for name, row in zip(new, spare, strict=False):
+            self._name[row] = name.encode()
+            self.live[row] = 0
+            rows[name] = row
+        for row in rows.values():
+            if not self.live[row]:
+                self.up[row], self.draining[row], self.probed_s[row] = 0, 0, 0.0
+        in_use = np.zeros_like(self.live)
+        in_use[list(rows.values())] = 1
+        self.live[:] = in_use
+        return rows
+
+    def rows(self) -> dict[str, int]:
+        """The row of each live backend."""
+        return {name: row for name, row in self._named_rows().items() if self.live[row]}
+
+    def clear_worker(self, index: int) -> None:
+        """Give back every slot of a worker whose process has ended. Supervisor only, and only then."""
+        self._all_in_flight[index] = 0
+
+    @property
+    def epoch(self) -> int:
+        """How many supervisors have owned this file: a change tells a worker that its supervisor was replaced."""
+        return int(self._header["epoch"][0])
+
+    def bump_epoch(self) -> None:
+        """Count one more supervisor."""
+        self._header["epoch"] += np.uint64(1)
+
+    @property
+    def pid(self) -> int:
+        """The process that created or took over the board last."""
+        return int(self._header["pid"][0])
+
+    def close(self) -> None:
+        """Let the file go. The views stay valid while somebody holds them; the ownership ends. May be called twice."""
+        if self.fd >= 0:
+            locks.unlock(self.fd, locks.OWNER_BYTE)
+            os.close(self.fd)
+            self.fd = -1
+
+    def __repr__(self) -> str:
+        live, slots = int(self.live.sum()), int(self.in_flight.sum())
+        return f"<Board {live} of {self.layout.backends_limit} rows, {self.workers} workers, {slots} in flight>"
+
+    def _take_over(self, workers: int, set_aside: str | None) -> None:
+        self.set_aside = set_aside
+        self.workers = workers
+        self.in_flight = self._all_in_flight[:workers]
+        self._all_in_flight[:] = 0
+        self._header["workers"] = workers
+        self._header["pid"] = os.getpid()
+        self.bump_epoch()
+
+    def _named_rows(self) -> dict[str, int]:
+        return {str(self._name[row], "utf-8"): int(row) for row in np.flatnonzero(self._name != b"")}
+
+    def _spare_rows(self, taken: set[int]) -> list[int]:
+        idle = (self._all_in_flight.sum(axis=0) == 0) & (self.live == 0)
+        # A row that this call puts out of use is not spare yet: workers may still take from it.
+        never_used = self._name == b""
+        order = [*np.flatnonzero(idle & never_used), *np.flatnonzero(idle & ~never_used)]
+        return [int(row) for row in order if int(row) not in taken]
+
+    def _view(self, column: str) -> Any:
+        found = next(each for each in COLUMNS if each.name == column)
+        cells = self.layout.backends_limit * (WORKERS_LIMIT if found.per_worker else 1)
+        view = np.frombuffer(self.memory, found.dtype, count=cells, offset=self.layout.offset_bytes(column))
+        return view.reshape(WORKERS_LIMIT, -1) if found.per_worker else view
+
+
+def _claim(path: Path, backends: int) -> tuple[int, str | None]:
+    """Open `path` and own it; put a file that cannot serve aside. Returns the descriptor and what was put away, why."""
+    set_aside = None
+    while True:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        if not locks.try_lock(fd, locks.OWNER_BYTE):
+            os.close(fd)
+            raise BoardError(f"{path} is in use by another balancer")
+        if not path.exists() or os.fstat(fd).st_ino != path.stat().st_ino:
+            os.close(fd)  # another supervisor put it aside between our open and our lock
+            continue
+        why_not = _why_not(fd, backends)
+        if why_not is None:
+            return fd, set_aside
+        aside = _free_name(path)
+        path.rename(aside)
+        os.close(fd)
+        set_aside = f"{path} was set aside as {aside.name}: {why_not}"
+
+
+def _why_not(fd: int, backends: int) -> str | None:
+    """Why the file must be put aside, or None if it is empty or usable."""
+    size_bytes = os.fstat(fd).st_size
+    if size_bytes == 0:
+        return None
+    layout = _layout_of(fd)
+    if isinstance(layout, str):
+        return layout
+    if layout.backends_limit < backends:
+        return f"{layout.backends_limit} rows are too few for {backends} backends"
+    names_at = layout.offset_bytes("name")
+    names = np.frombuffer(os.pread(fd, layout.backends_limit * NAME_BYTES, names_at), dtype=f"S{NAME_BYTES}")
+    used = [name for name in names.tolist() if name]
+    try:
+        distinct = {name.decode() for name in used}
+    except UnicodeDecodeError:
+        return "a backend's name is not UTF-8"
+    return None if len(distinct) == len(used) else "two rows have one name"
+
+
+def _layout_of(fd: int) -> Layout | str:
+    return read_header(os.pread(fd, HEADER.itemsize, 0), os.fstat(fd).st_size)
+
+
+def _initialise(fd: int, layout: Layout, workers: int) -> None:
+    # Blocks are reserved now: a full disk must be an error here, not a SIGBUS in a worker later.
+    os.posix_fallocate(fd, 0, layout.size_bytes)
+    header = np.zeros(1, dtype=HEADER)
+    header[0] = (MAGIC, VERSION, WORKERS_LIMIT, layout.backends_limit, workers, 0, os.getpid())
+    os.pwrite(fd, header.tobytes(), 0)
+
+
+def _free_name(path: Path) -> Path:
+    number = 1
+    while (aside := path.with_name(f"{path.name}.aside-{number}")).exists():
+        number += 1
+    return aside

@@ -1,0 +1,109 @@
+"""Where each column lies in the board's file.
+
+The file is a header page and then columns, each starting on a page. A column has one cell per backend row, or one per
+worker and backend row. Every worker's part of such a column is a whole number of cache lines, so that two workers never
+write to the same line. The sizes are fixed when the file is made; another layout is another file.
+
+To add a column: a row in `COLUMNS`, and a new `VERSION`.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+MAGIC = b"gpubalbd"
+VERSION = 1
+WORKERS_LIMIT = 64
+"""Rows for workers in every file, used or not: 256 KiB at 1,024 backends."""
+BACKENDS_LEAST = 1024
+NAME_BYTES = 264
+"""The longest name that a policy allows has 260."""
+PAGE_BYTES = 4096
+CACHE_LINE_BYTES = 64
+
+HEADER = np.dtype(
+    [
+        ("magic", "S8"),
+        ("version", "<u4"),
+        ("workers_limit", "<u4"),
+        ("backends_limit", "<u4"),
+        ("workers", "<u4"),
+        ("epoch", "<u8"),
+        ("pid", "<i8"),
+    ]
+)
+"""`workers`: how many of the worker rows are in use. `epoch`: how many supervisors have owned the file. `pid`: the last
+of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column: its cells' type, who writes them, and whether each worker has cells of its own."""
+
+    name: str
+    dtype: DTypeLike
+    writer: str
+    per_worker: bool = False
+
+
+COLUMNS = (
+    Column("name", f"S{NAME_BYTES}", "supervisor"),
+    Column("live", np.uint8, "supervisor"),
+    Column("up", np.uint8, "supervisor"),
+    Column("draining", np.uint8, "supervisor"),
+    Column("probed_s", np.float64, "supervisor"),
+    Column("in_flight", np.int32, "the worker of that row", per_worker=True),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The columns' places for a number of backend rows; `backends_limit` is a multiple of a cache line's bytes."""
+
+    backends_limit: int
+
+    @classmethod
+    def for_backends(cls, configured: int) -> "Layout":
+        """The layout for a fleet of this size, with room to double before the file must be rebuilt."""
+        rows = max(BACKENDS_LEAST, 2 * configured)
+        return cls(-(-rows // CACHE_LINE_BYTES) * CACHE_LINE_BYTES)
+
+    def offset_bytes(self, column: str) -> int:
+        """Where a column begins.
+
+        Errors:
+            KeyError: no such column.
+        """
+        at_bytes = PAGE_BYTES
+        for each in COLUMNS:
+            if each.name == column:
+                return at_bytes
+            at_bytes += self._column_bytes(each)
+        raise KeyError(column)
+
+    @property
+    def size_bytes(self) -> int:
+        """The length of the whole file."""
+        return PAGE_BYTES + sum(self._column_bytes(each) for each in COLUMNS)
+
+    def _column_bytes(self, column: Column) -> int:
+        rows = self.backends_limit * (WORKERS_LIMIT if column.per_worker else 1)
+        return -(-rows * np.dtype(column.dtype).itemsize // PAGE_BYTES) * PAGE_BYTES
+
+
+def read_header(head: bytes, size_bytes: int) -> Layout | str:
+    """The layout of a file from its first bytes and its length, or one sentence on why it cannot be used."""
+    if len(head) < HEADER.itemsize:
+        return f"{size_bytes} bytes are too few for a header"
+    header = np.frombuffer(head, dtype=HEADER, count=1)[0]
+    if header["magic"] != MAGIC:
+        return "it does not begin like a board"
+    if header["version"] != VERSION or header["workers_limit"] != WORKERS_LIMIT:
+        return f"its layout is version {header['version']} for {header['workers_limit']} workers"
+    layout = Layout(int(header["backends_limit"]))
+    if layout.backends_limit % CACHE_LINE_BYTES or not layout.backends_limit or layout.size_bytes != size_bytes:
+        return f"{size_bytes} bytes do not fit {layout.backends_limit} backends"
+    if not 1 <= header["workers"] <= WORKERS_LIMIT:
+        return f"it names {header['workers']} workers"
+    return layout

@@ -1,0 +1,55 @@
+"""Who a request's key belongs to.
+
+The policy holds SHA-256 digests only, and a key is looked up by its digest: the time of a look-up tells nothing about
+keys, because nobody can choose the digest of a guess. Keys are long and random, so a fast hash is right for them.
+"""
+
+import hashlib
+from collections.abc import Mapping
+
+from gpubalancer.domain.errors import RequestError
+from gpubalancer.policy.schema import Policy
+from gpubalancer.policy.tenants import Tenant
+
+_BEARER = b"bearer "
+
+
+def presented_key(fields: Mapping[bytes, bytes]) -> bytes | None:
+    """The key that a request presents, from whichever field; None if it presents none.
+
+    Raises:
+        RequestError: `invalid_api_key`, if the scheme is unknown or two fields present different keys.
+    """
+    keys = [value for name in (b"x-api-key", b"api-key") if (value := fields.get(name))]
+    authorization = fields.get(b"authorization")
+    if authorization:
+        if authorization[:7].lower() != _BEARER:
+            raise RequestError("invalid_api_key", "Authorization must be of the form: Bearer KEY.")
+        keys.insert(0, authorization[7:].strip())
+    if len(set(keys)) > 1:
+        raise RequestError("invalid_api_key", "The request presents two different keys.")
+    return keys[0] if keys else None
+
+
+class KeyRing:
+    """All keys of one policy."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._tenants = {digest: tenant for tenant in policy.tenants for digest in tenant.key_digests}
+        self._anonymous = next((tenant for tenant in policy.tenants if tenant.name == policy.anonymous), None)
+
+    def tenant_of(self, key: bytes | None) -> Tenant:
+        """The tenant that a key belongs to, or who pays for requests without one.
+
+        Raises:
+            RequestError: `missing_api_key`, `invalid_api_key`.
+        """
+        if key is not None:
+            tenant = self._tenants.get(hashlib.sha256(key).digest())
+            if tenant is not None:
+                return tenant
+            if self._tenants or self._anonymous is None:
+                raise RequestError("invalid_api_key", "The API key is not known here.")
+        if self._anonymous is None:
+            raise RequestError("missing_api_key", "An API key is required: Authorization: Bearer KEY.")
+        return self._anonymous

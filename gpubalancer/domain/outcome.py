@@ -1,0 +1,74 @@
+"""How one request ended.
+
+One `Outcome` is made when a request's head is complete and filled in while the request lives. When it has ended, it is
+handed once to whoever counts: metrics and the access log read this record and nothing else. It holds no prompt, no
+answer and no key.
+"""
+
+from dataclasses import dataclass
+
+NOBODY = "-"
+"""The label of a tenant, model or backend that was not known when the request ended."""
+
+
+@dataclass(slots=True)
+class Outcome:
+    """The record of one request. Times are seconds; the `_s` instants are of the monotonic clock."""
+
+    request_id: str
+    started_s: float
+    """When the first byte of the head had been read."""
+    method: str = "GET"
+    path: str = "/"
+    api: str = NOBODY
+    tenant: str = NOBODY
+    model: str = NOBODY
+    """The public name, after aliases; `NOBODY` when no such model exists, so that labels stay bounded."""
+    backend: str = NOBODY
+    tier: str = NOBODY
+    attempts: int = 0
+    streamed: bool = False
+    status: int = 0
+    """The status sent; 0 while nothing was."""
+    reason: str = ""
+    """A code of `domain.errors.FAILURES`, empty when the request was served."""
+    detail: str = ""
+    """One sentence on what went wrong, for the log."""
+    sent_s: float = 0.0
+    """When the first byte went upstream on the attempt that answered."""
+    first_token_s: float = 0.0
+    """When the first byte of the answer's body arrived."""
+    last_token_s: float = 0.0
+    ended_s: float = 0.0
+    request_bytes: int = 0
+    response_bytes: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    usage_reported: bool = False
+
+    @property
+    def code(self) -> int:
+        """The metrics' `code`: the status sent, but 499 when the client left and 502 when a stream broke."""
+        if self.reason == "client_left":
+            return 499
+        if self.reason == "backend_failed" and self.status < 400:
+            return 502
+        return self.status
+
+    @property
+    def overhead_s(self) -> float:
+        """Seconds between the request's head and its first byte to the backend; 0.0 if it never went."""
+        return self.sent_s - self.started_s if self.sent_s else 0.0
+
+    @property
+    def ttft_s(self) -> float:
+        """Seconds between the request's head and the first byte of the answer's body; 0.0 if none came."""
+        return self.first_token_s - self.started_s if self.first_token_s else 0.0
+
+    @property
+    def tpot_s(self) -> float:
+        """Seconds per token after the first; 0.0 if fewer than two are known to have come."""
+        if self.completion_tokens < 2 or not self.streamed:
+            return 0.0
+        return (self.last_token_s - self.first_token_s) / (self.completion_tokens - 1)

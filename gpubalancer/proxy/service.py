@@ -1,0 +1,94 @@
+"""The life of a request, in one coroutine that reads from top to bottom.
+
+`serve` routes, authenticates, reads, delivers and records; what each step decides stands in `brain`. A client that
+leaves cancels the coroutine wherever it waits, and what it held goes back on the way out: the connection is closed,
+which stops the backend's work, and the slot is free. The record is written last and always.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import count
+
+from gpubalancer.brain.fleet import allows
+from gpubalancer.domain.errors import RequestError
+from gpubalancer.domain.outcome import Outcome
+from gpubalancer.policy.tenants import Tenant
+from gpubalancer.proxy.answers import error_answer, id_line, models_answer
+from gpubalancer.proxy.delivery import Courier
+from gpubalancer.proxy.generation import Generation
+from gpubalancer.proxy.intake import authenticate, read_request, route_of
+from gpubalancer.wire.exchange import Exchange
+from gpubalancer.wire.forward import names_us
+
+_ID_CHARACTERS = frozenset(b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.:")
+_ID_LENGTH = 128
+
+
+@dataclass(slots=True)
+class Service:
+    """What the requests of one worker share."""
+
+    generation: Generation
+    """The policy in force; a request keeps the one that it began with."""
+    courier: Courier
+    record: Callable[[Outcome], None]
+    """Gets every outcome, once."""
+    id_prefix: str
+    """Begins the ids of requests that bring none."""
+    numbers: "count[int]"
+
+    async def serve(self, exchange: Exchange) -> None:
+        """Serve one request."""
+        generation, head = self.generation, exchange.head
+        outcome = Outcome(self._request_id(exchange), exchange.received_s, head.method, head.target.path)
+        try:
+            route = route_of(exchange, generation)
+            outcome.api = route.api
+            tenant = authenticate(exchange, generation)
+            outcome.tenant = tenant.name
+            if b"via" in head.fields and names_us(head.headers, self.courier.via):
+                raise RequestError("loop_detected", "This request has passed here before.")
+            if route.content == "here":
+                self._answer_models(exchange, generation, tenant, outcome)
+                return
+            asked = await read_request(exchange, generation, route, tenant)
+            outcome.model = asked.work.model or outcome.model
+            outcome.tier = generation.policy.tiers[asked.work.tier].name
+            await self.courier.deliver(exchange, generation, asked, outcome)
+        except RequestError as error:
+            self._refuse(exchange, outcome, error)
+        except asyncio.CancelledError:
+            if outcome.status != 101:
+                outcome.reason = "client_left" if exchange.client_left else "draining"
+            raise
+        finally:
+            self._end(exchange, outcome)
+
+    def _request_id(self, exchange: Exchange) -> str:
+        given = exchange.head.fields.get(b"x-request-id")
+        if given and len(given) <= _ID_LENGTH and _ID_CHARACTERS.issuperset(given):
+            return given.decode()
+        return f"{self.id_prefix}{next(self.numbers):x}"
+
+    @staticmethod
+    def _answer_models(exchange: Exchange, generation: Generation, tenant: Tenant, outcome: Outcome) -> None:
+        usable = [name for name in generation.fleet.models() if allows(tenant.models, name)]
+        lines, content = models_answer(outcome.path, usable)
+        exchange.reply(200, lines + id_line(outcome.request_id), content)
+
+    @staticmethod
+    def _refuse(exchange: Exchange, outcome: Outcome, error: RequestError) -> None:
+        outcome.reason, outcome.detail = error.code, outcome.detail or error.message
+        exchange.refuse(error, *error_answer(error, outcome.path, outcome.request_id))
+
+    def _end(self, exchange: Exchange, outcome: Outcome) -> None:
+        """Record the request; one that our own fault left unanswered is answered first."""
+        if not exchange.ended and not outcome.reason:
+            self._refuse(exchange, outcome, RequestError("internal_error", "The balancer failed."))
+        elif not exchange.ended and not exchange.client_left:
+            exchange.break_off(b"")
+        outcome.status = exchange.status
+        outcome.request_bytes, outcome.response_bytes = exchange.body.size_bytes, exchange.sent_bytes
+        outcome.ended_s = self.courier.clock()
+        self.record(outcome)

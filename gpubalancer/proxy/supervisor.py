@@ -1,0 +1,270 @@
+"""The process that looks after the workers: starts them, restarts dead ones, hands them policies, gathers counts.
+
+Each worker has a listening socket of its own on the one port (SO_REUSEPORT). The supervisor keeps a copy of each, so
+connections that arrive while a worker is being restarted wait in its socket instead of being refused.
+"""
+
+import asyncio
+import errno
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from gpubalancer.board.board import Board
+from gpubalancer.brain.fleet import Discovery
+from gpubalancer.policy.schema import Policy, dump
+from gpubalancer.proxy.channel import Channel, Message
+from gpubalancer.proxy.generation import build_generation
+from gpubalancer.wire.sweep import Sweeper
+
+ADOPT_S = 10.0
+RESTART_FIRST_S = 0.1
+RESTART_LONGEST_S = 5.0
+BACKLOG = 1024
+
+
+def bind(host: str, port: int, workers: int) -> list[socket.socket]:
+    """One listening socket for each worker, all on one port.
+
+    Raises:
+        OSError: the address is in use, also by another balancer that shares ports, or can't be had.
+    """
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    with socket.socket(family, kind, protocol) as probe:
+        # Without SO_REUSEPORT this fails even if whoever has the port would share it.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(address)
+        probe.listen()
+        address = probe.getsockname()
+    sockets = []
+    for _ in range(workers):
+        listener = socket.socket(family, kind, protocol)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        listener.bind(address)
+        listener.listen(BACKLOG)
+        listener.setblocking(False)
+        sockets.append(listener)
+    return sockets
+
+
+async def bind_when_free(host: str, port: int, workers: int, wait_s: float) -> list[socket.socket]:
+    """`bind`, tried until workers of an earlier supervisor have let the port go."""
+    until_s = time.monotonic() + wait_s
+    while True:
+        try:
+            return bind(host, port, workers)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or time.monotonic() >= until_s:
+                raise
+        await asyncio.sleep(0.1)
+
+
+@dataclass(slots=True)
+class Seat:
+    """One worker's place: its socket stays while processes come and go."""
+
+    index: int
+    listener: socket.socket
+    process: asyncio.subprocess.Process | None = None
+    channel: Channel | None = None
+    adopted: int = 0
+    connections: int = 0
+    lines_dropped: int = 0
+    """Of processes that have ended, and of the present one."""
+    dropped_before: int = 0
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Supervisor:
+    """Keeps the workers running on the present policy."""
+
+    def __init__(
+        self,
+        board: Board,
+        listeners: list[socket.socket],
+        via: bytes,
+        on_counts: Callable[[dict[str, Any]], None],
+    ) -> None:
+        self.restarts = 0
+        self.stopping = False
+        self._board = board
+        self._via = via
+        self._on_counts = on_counts
+        self._seats = [Seat(index, listener) for index, listener in enumerate(listeners)]
+        self._keepers: list[asyncio.Task[None]] = []
+        self._policy: Policy | None = None
+        self._discovered: dict[str, Discovery] = {}
+        self._number = 0
+        self._reported = asyncio.Event()
+
+    @property
+    def alive(self) -> int:
+        """Workers that serve."""
+        return sum(seat.adopted > 0 and seat.channel is not None for seat in self._seats)
+
+    @property
+    def connections(self) -> int:
+        """Open connections of clients, as last reported."""
+        return sum(seat.connections for seat in self._seats)
+
+    @property
+    def lines_dropped(self) -> int:
+        """Lines of the access log that could not be written in time."""
+        return sum(seat.dropped_before + seat.lines_dropped for seat in self._seats)
+
+    async def start(self, policy: Policy) -> None:
+        """Start all workers on a policy, and return when they serve."""
+        self._take(policy)
+        loop = asyncio.get_running_loop()
+        self._keepers = [loop.create_task(self._keep(seat)) for seat in self._seats]
+        await self._until_adopted()
+
+    async def apply(self, policy: Policy) -> None:
+        """Hand all workers another policy, and return when they serve it.
+
+        Raises:
+            OSError, BoardError: the policy can't be served; the present one stays in force. A time-out is an OSError.
+        """
+        self._take(policy)
+        self._broadcast()
+        await self._until_adopted()
+
+    async def learn(self, discovered: Mapping[str, Discovery]) -> None:
+        """Tell the workers what servers said of themselves."""
+        if dict(discovered) != self._discovered and self._policy is not None:
+            self._discovered = dict(discovered)
+            await self.apply(self._policy)
+
+    async def gather(self) -> None:
+        """Have every worker report now, and wait a moment for it."""
+        for seat in self._seats:
+            if seat.channel is not None:
+                seat.changed.clear()
+                seat.channel.send({"kind": "report"})
+        waits = [seat.changed.wait() for seat in self._seats if seat.channel is not None]
+        try:
+            async with asyncio.timeout(0.5):
+                await asyncio.gather(*waits)
+        except TimeoutError:
+            return
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port of the data port."""
+        host, port = self._seats[0].listener.getsockname()[:2]
+        return host, port
+
+    def kill(self) -> None:
+        """End the workers without a drain."""
+        for seat in self._seats:
+            if seat.process is not None and seat.process.returncode is None:
+                seat.process.kill()
+
+    async def stop(self) -> None:
+        """Drain the workers and end them."""
+        self.stopping = True
+        for seat in self._seats:
+            seat.listener.close()
+            if seat.channel is not None:
+                seat.channel.send({"kind": "drain"})
+        await asyncio.gather(*self._keepers, return_exceptions=True)
+
+    def _take(self, policy: Policy) -> None:
+        """Make a policy the present one, after making sure that it can be served."""
+        rows = self._board.assign_rows([backend.name for backend in policy.backends])
+        build_generation(0, policy, rows, {}, None, time.monotonic, Sweeper(time.monotonic))
+        for row in rows.values():
+            if not self._board.probed_s[row]:
+                # Nothing is known yet, and what is not known to be down is tried.
+                self._board.up[row] = 1
+        self._policy = policy
+        self._number += 1
+
+    def _message(self) -> Message:
+        if self._policy is None:
+            raise RuntimeError("no policy has been taken")
+        return {
+            "kind": "policy",
+            "number": self._number,
+            "policy": orjson.loads(dump(self._policy)),
+            "rows": self._board.rows(),
+            "discovered": {
+                name: {"models": found.models, "engine": found.engine} for name, found in self._discovered.items()
+            },
+        }
+
+    def _broadcast(self) -> None:
+        message = self._message()
+        for seat in self._seats:
+            if seat.channel is not None:
+                seat.channel.send(message)
+
+    async def _until_adopted(self) -> None:
+        until_s = time.monotonic() + ADOPT_S
+        while any(seat.adopted < self._number for seat in self._seats):
+            if time.monotonic() >= until_s:
+                raise TimeoutError("the workers did not take the policy in time")
+            self._reported.clear()
+            try:
+                async with asyncio.timeout(0.1):
+                    await self._reported.wait()
+            except TimeoutError:
+                continue
+
+    async def _keep(self, seat: Seat) -> None:
+        """Keep one seat taken until the supervisor stops."""
+        pause_s = RESTART_FIRST_S
+        while not self.stopping:
+            began_s = time.monotonic()
+            process = await self._spawn(seat)
+            await process.wait()
+            self._empty(seat)
+            if self.stopping:
+                return
+            self.restarts += 1
+            pause_s = RESTART_FIRST_S if time.monotonic() - began_s > 10 else min(pause_s * 2, RESTART_LONGEST_S)
+            await asyncio.sleep(pause_s)
+
+    async def _spawn(self, seat: Seat) -> asyncio.subprocess.Process:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            fds = (theirs.fileno(), seat.listener.fileno())
+            arguments = {
+                "--index": seat.index,
+                "--channel-fd": fds[0],
+                "--listen-fd": fds[1],
+                "--board": self._board.path,
+                "--via": self._via.decode(),
+            }
+            command = [text for pair in arguments.items() for text in map(str, pair)]
+            seat.process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "gpubalancer", "worker", *command, pass_fds=fds, env=dict(os.environ)
+            )
+        seat.channel = await Channel.open(ours, lambda message: self._hear(seat, message), lambda: None)
+        seat.channel.send(self._message())
+        return seat.process
+
+    def _empty(self, seat: Seat) -> None:
+        """A worker's process has ended: what it held is free."""
+        if seat.channel is not None:
+            seat.channel.close()
+        seat.process = seat.channel = None
+        seat.adopted = seat.connections = 0
+        seat.dropped_before, seat.lines_dropped = seat.dropped_before + seat.lines_dropped, 0
+        self._board.clear_worker(seat.index)
+
+    def _hear(self, seat: Seat, message: Message) -> None:
+        if message["kind"] == "adopted":
+            seat.adopted = message["number"]
+            self._reported.set()
+        elif message["kind"] == "counts":
+            self._on_counts(message["tally"])
+            seat.connections, seat.lines_dropped = message["connections"], message["lines_dropped"]
+            seat.changed.set()

@@ -1,0 +1,224 @@
+"""One process that serves requests.
+
+A worker is told everything over its channel: the policy to serve, a newer one, and when to drain. It tells what it
+counted once a second. If its supervisor goes away it serves on with what it knows, until the board shows that another
+supervisor has taken over; then it drains.
+"""
+
+import asyncio
+import os
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import count
+from random import SystemRandom
+from typing import Any
+
+from gpubalancer.board.board import Board
+from gpubalancer.board.slots import Slots
+from gpubalancer.brain.fleet import Discovery
+from gpubalancer.brain.health import Health
+from gpubalancer.domain.outcome import Outcome
+from gpubalancer.domain.tally import Tally
+from gpubalancer.policy.listen import Limits as LimitSettings
+from gpubalancer.policy.schema import Policy
+from gpubalancer.proxy.answers import error_answer
+from gpubalancer.proxy.channel import Channel, Message
+from gpubalancer.proxy.delivery import Courier
+from gpubalancer.proxy.generation import Generation, build_generation, drop_generation
+from gpubalancer.proxy.placing import Placer
+from gpubalancer.proxy.service import Service
+from gpubalancer.wire.downstream import Downstream, Frontend
+from gpubalancer.wire.limits import Limits
+from gpubalancer.wire.sweep import Sweeper
+from gpubalancer.wire.tls import server_context
+
+REPORT_S = 1.0
+ORPHAN_CHECK_S = 0.5
+BACKLOG = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """Where a worker stands: what the supervisor gives it at its start."""
+
+    index: int
+    board: Board
+    listener: socket.socket
+    channel: socket.socket
+    via: bytes
+
+
+class Worker:
+    """One worker's life, from its first policy to its last connection."""
+
+    def __init__(self, post: Post, log: Callable[[Outcome], None], lines_dropped: Callable[[], int]) -> None:
+        self._post = post
+        self._log = log
+        self._lines_dropped = lines_dropped
+        self._clock = time.monotonic
+        self._sweeper = Sweeper(self._clock)
+        self._tally = Tally()
+        self._epoch = post.board.epoch
+        self._generation: Generation | None = None
+        self._frontend: Frontend | None = None
+        self._service: Service | None = None
+        self._inbox: asyncio.Queue[Message] = asyncio.Queue()
+        self._channel: Channel | None = None
+        self._drain = asyncio.Event()
+
+    async def run(self) -> None:
+        """Serve until told to stop."""
+        loop = asyncio.get_running_loop()
+        self._channel = await Channel.open(self._post.channel, self._inbox.put_nowait, self._orphaned)
+        self._sweeper.run(loop)
+        jobs = [loop.create_task(self._follow_orders()), loop.create_task(self._report_regularly())]
+        try:
+            await self._drain.wait()
+            await self._finish()
+            self._report()
+            self._channel.close()
+        finally:
+            for job in jobs:
+                job.cancel()
+            self._sweeper.stop()
+
+    def drain(self) -> None:
+        """Take no new work and end after what is in flight."""
+        self._drain.set()
+
+    # Orders.
+
+    async def _follow_orders(self) -> None:
+        while True:
+            message = await self._inbox.get()
+            if message["kind"] == "policy":
+                await self._adopt(message)
+            elif message["kind"] == "report":
+                self._report()
+            elif message["kind"] == "drain":
+                self.drain()
+
+    async def _adopt(self, message: Message) -> None:
+        """Build what a policy means, and swap."""
+        old = self._generation
+        discovered = {
+            name: Discovery(tuple(row["models"]), row["engine"]) for name, row in message["discovered"].items()
+        }
+        new = build_generation(
+            message["number"],
+            Policy.model_validate(message["policy"]),
+            message["rows"],
+            discovered,
+            old,
+            self._clock,
+            self._sweeper,
+        )
+        self._generation = new
+        if self._service is None:
+            await self._listen(new)
+        else:
+            self._service.generation = new
+        if old is not None:
+            drop_generation(old, new)
+        self._tell({"kind": "adopted", "number": new.number})
+
+    async def _listen(self, generation: Generation) -> None:
+        post, policy, loop = self._post, generation.policy, asyncio.get_running_loop()
+        random = SystemRandom()
+        health = Health(post.board.layout.backends_limit)
+        placer = Placer(post.board, Slots(post.board, post.index), health, self._clock, random)
+        self._service = Service(
+            generation,
+            Courier(placer, health, self._clock, random, post.via),
+            self._record,
+            id_prefix=f"req-{os.urandom(6).hex()}-",
+            numbers=count(1),
+        )
+        self._frontend = Frontend(
+            limits=_limits(policy.listen.limits),
+            clock=self._clock,
+            sweeper=self._sweeper,
+            serve=self._service.serve,
+            refusal=error_answer,
+            most_connections=max(1, policy.listen.limits.connections // post.board.workers),
+            loop=loop,
+        )
+        frontend, tls = self._frontend, policy.listen.tls
+        context = (
+            server_context(tls.certificate, tls.key, tls.client_ca)
+            if tls is not None and tls.certificate is not None and tls.key is not None
+            else None
+        )
+        self._server = await loop.create_server(
+            lambda: Downstream(frontend), sock=post.listener, ssl=context, backlog=BACKLOG
+        )
+
+    # Reports.
+
+    def _record(self, outcome: Outcome) -> None:
+        self._tally.add(outcome)
+        self._log(outcome)
+
+    async def _report_regularly(self) -> None:
+        while True:
+            await asyncio.sleep(REPORT_S)
+            self._report()
+
+    def _report(self) -> None:
+        self._tell(
+            {
+                "kind": "counts",
+                "tally": self._tally.take_delta(),
+                "connections": len(self._frontend.connections) if self._frontend else 0,
+                "lines_dropped": self._lines_dropped(),
+            }
+        )
+
+    def _tell(self, message: dict[str, Any]) -> None:
+        if self._channel is not None:
+            self._channel.send(message)
+
+    # The end.
+
+    def _orphaned(self) -> None:
+        if not self._drain.is_set():
+            asyncio.get_running_loop().call_later(ORPHAN_CHECK_S, self._look_for_successor)
+
+    def _look_for_successor(self) -> None:
+        if self._post.board.epoch != self._epoch:
+            self.drain()
+        else:
+            self._orphaned()
+
+    async def _finish(self) -> None:
+        """Let requests in flight end, up to the drain timeout; what is left then is broken off."""
+        if self._frontend is None or self._generation is None:
+            return
+        self._server.close()
+        self._frontend.drain()
+        until_s = self._clock() + self._generation.policy.listen.limits.drain_timeout_s
+        while self._frontend.connections and self._clock() < until_s:  # noqa: ASYNC110  a plain look costs no hot path
+            await asyncio.sleep(0.02)
+        for connection in list(self._frontend.connections):
+            connection.cut()
+        await asyncio.sleep(0)
+        for pool in self._generation.pools:
+            pool.close()
+
+
+def _limits(settings: LimitSettings) -> Limits:
+    return Limits(
+        head_bytes=settings.head_bytes,
+        header_count=settings.header_count,
+        target_bytes=settings.target_bytes,
+        body_bytes=settings.body_bytes,
+        upload_bytes=settings.upload_bytes,
+        connections=settings.connections,
+        pipelined=settings.pipelined,
+        head_timeout_s=settings.head_timeout_s,
+        body_timeout_s=settings.body_timeout_s,
+        idle_timeout_s=settings.idle_timeout_s,
+        write_timeout_s=settings.write_timeout_s,
+    )

@@ -1,0 +1,261 @@
+"""What we tell Prometheus: every metric is one row of `METRICS`, and a scrape walks the table.
+
+Nothing is counted here: `samples` reads a tally, to which outcomes are added, and asks callables for what is a state
+now. The GenAI names of OpenTelemetry are further rows over the same numbers.
+
+To add a metric: a row in `METRICS`, if need be a field in `Sources`, and `docs/metrics.md` written anew from `page()`.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from gpubalancer.telemetry.samples import (
+    GENAI_LABELS,
+    Histograms,
+    Labels,
+    Numbers,
+    Sources,
+    by_genai,
+    by_genai_and_error,
+    by_model_and_backend,
+    each,
+    merged,
+    one,
+    requests,
+    tokens,
+    usage,
+)
+
+CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+
+
+@dataclass(frozen=True, slots=True)
+class Counter:
+    """A number that only grows. Its name ends in `_total`."""
+
+    name: str
+    labels: Labels
+    help: str
+    samples: Callable[[Sources], Numbers]
+
+    def family(self, sources: Sources) -> Metric:
+        """The metric as it stands now."""
+        family = CounterMetricFamily(self.name, self.help, labels=self.labels)
+        for labels, value in self.samples(sources):
+            family.add_metric(labels, value)
+        return family
+
+
+@dataclass(frozen=True, slots=True)
+class Gauge:
+    """A state that goes up and down."""
+
+    name: str
+    labels: Labels
+    help: str
+    samples: Callable[[Sources], Numbers]
+
+    def family(self, sources: Sources) -> Metric:
+        """The metric as it stands now."""
+        family = GaugeMetricFamily(self.name, self.help, labels=self.labels)
+        for labels, value in self.samples(sources):
+            family.add_metric(labels, value)
+        return family
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """A histogram: how many values fell into each bucket, and their sum."""
+
+    name: str
+    labels: Labels
+    help: str
+    samples: Callable[[Sources], Histograms]
+
+    def family(self, sources: Sources) -> Metric:
+        """The metric as it stands now; buckets are cumulative, as Prometheus wants them."""
+        family = HistogramMetricFamily(self.name, self.help, labels=self.labels)
+        for labels, histogram in self.samples(sources):
+            bounds = [*(str(float(bound)) for bound in histogram.bounds), "+Inf"]
+            below, buckets = 0, []
+            for bound, count in zip(bounds, histogram.counts, strict=True):
+                below += count
+                buckets.append((bound, float(below)))
+            family.add_metric(labels, buckets, histogram.sum)
+        return family
+
+
+METRICS: tuple[Counter | Gauge | Spread, ...] = (
+    Counter(
+        "gpubalancer_requests_total",
+        ("tenant", "model", "backend", "code"),
+        "Requests that have ended. `code`: the status sent, but 499 when the client left and 502 when a stream broke.",
+        requests,
+    ),
+    Spread(
+        "gpubalancer_request_seconds",
+        ("model", "backend"),
+        "From a request's first byte to the end of its answer.",
+        merged("request_s", by=by_model_and_backend),
+    ),
+    Spread(
+        "gpubalancer_ttft_seconds",
+        ("model", "backend"),
+        "Time to first token, streams only.",
+        merged("ttft_s", by=by_model_and_backend),
+    ),
+    Spread(
+        "gpubalancer_tpot_seconds",
+        ("model", "backend"),
+        "Time per output token after the first, streams only.",
+        merged("tpot_s", by=by_model_and_backend),
+    ),
+    Counter(
+        "gpubalancer_tokens_total",
+        ("tenant", "model", "backend", "kind"),
+        "Tokens. `kind` is `prompt`, `cached` (a part of `prompt`) or `completion`.",
+        tokens,
+    ),
+    Counter(
+        "gpubalancer_usage_source_total",
+        ("source",),
+        "Answers whose tokens the engine `reported`, or that were `estimated` from the stream.",
+        usage,
+    ),
+    Counter(
+        "gpubalancer_refused_total",
+        ("tenant", "reason"),
+        "Requests that the balancer refused, by the error's code.",
+        lambda sources: sources.tally.refused.items(),
+    ),
+    Counter(
+        "gpubalancer_upstream_cancelled_total",
+        (),
+        "Requests given up at their backend because the client had left.",
+        one(lambda sources: sources.tally.upstream_cancelled),
+    ),
+    Counter(
+        "gpubalancer_streams_broken_total",
+        (),
+        "Answers that a backend broke off after their first byte had been sent.",
+        one(lambda sources: sources.tally.streams_broken),
+    ),
+    Spread(
+        "gpubalancer_overhead_seconds",
+        (),
+        "What the balancer added before the first byte to the backend.",
+        lambda sources: [((), sources.tally.overhead_s)],
+    ),
+    Gauge(
+        "gpubalancer_in_flight",
+        ("backend",),
+        "Requests that a backend is serving for us.",
+        each(lambda sources: sources.in_flight()),
+    ),
+    Gauge(
+        "gpubalancer_backend_up",
+        ("backend",),
+        "1 if the backend answers its probes, else 0.",
+        each(lambda sources: sources.backend_up()),
+    ),
+    Gauge("gpubalancer_connections", (), "Open connections of clients.", one(lambda sources: sources.connections())),
+    Gauge("gpubalancer_workers", (), "Worker processes that are alive.", one(lambda sources: sources.workers())),
+    Counter(
+        "gpubalancer_worker_restarts_total",
+        (),
+        "Workers that died and were replaced.",
+        one(lambda sources: sources.worker_restarts()),
+    ),
+    Gauge(
+        "gpubalancer_config_info",
+        ("hash",),
+        "Always 1; `hash` names the policy in force.",
+        lambda sources: [((sources.config_hash(),), 1)],
+    ),
+    Counter(
+        "gpubalancer_config_reloads_total",
+        ("result",),
+        "Reloads of the policy. `result` is `applied`, `unchanged` or `failed`.",
+        each(lambda sources: sources.config_reloads()),
+    ),
+    Counter(
+        "gpubalancer_log_lines_dropped_total",
+        (),
+        "Lines that the log could not take in time.",
+        one(lambda sources: sources.log_lines_dropped()),
+    ),
+    Spread(
+        "gen_ai_server_request_duration_seconds",
+        (*GENAI_LABELS, "error_type"),
+        "OpenTelemetry `gen_ai.server.request.duration`.",
+        merged("request_s", by=by_genai_and_error),
+    ),
+    Spread(
+        "gen_ai_server_time_to_first_token_seconds",
+        GENAI_LABELS,
+        "OpenTelemetry `gen_ai.server.time_to_first_token`.",
+        merged("ttft_s", by=by_genai),
+    ),
+    Spread(
+        "gen_ai_server_time_per_output_token_seconds",
+        GENAI_LABELS,
+        "OpenTelemetry `gen_ai.server.time_per_output_token`.",
+        merged("tpot_s", by=by_genai),
+    ),
+    Spread(
+        "gen_ai_client_token_usage",
+        (*GENAI_LABELS, "gen_ai_token_type"),
+        "OpenTelemetry `gen_ai.client.token.usage`.",
+        merged("prompt_tokens", "completion_tokens", by=by_genai),
+    ),
+)
+
+
+class Exposition(Collector):
+    """Renders `METRICS` and the process metrics of this process. Each has a registry of its own."""
+
+    def __init__(self, sources: Sources) -> None:
+        self._sources = sources
+        self._registry = CollectorRegistry()
+        self._registry.register(self)
+        ProcessCollector(registry=self._registry)
+
+    def collect(self) -> Iterator[Metric]:
+        """All families, in the table's order."""
+        for row in METRICS:
+            yield row.family(self._sources)
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: the registry need not scrape to learn our names."""
+        return ()
+
+    def render(self) -> bytes:
+        """The page that Prometheus reads; its content type is `CONTENT_TYPE`."""
+        return generate_latest(self._registry)
+
+
+def page() -> str:
+    """`docs/metrics.md`: the table as people read it."""
+    lines = [
+        "# Metrics",
+        "",
+        "`GET /metrics` on the admin port, in Prometheus' text format. Written by",
+        "`python -c 'from gpubalancer.telemetry.metrics import page; print(page(), end=\"\")'`; a test compares.",
+        "",
+        "`-` as a tenant, model or backend means that it was not known when the request ended; `other` collects what",
+        "came after 10,000 combinations of labels. Histograms have the bucket boundaries that OpenTelemetry's GenAI",
+        "conventions recommend. Counters outlive workers and start at zero with the supervisor. The usual `process_*`",
+        "metrics are those of the supervisor's process.",
+        "",
+        "| metric | type | labels | means |",
+        "|---|---|---|---|",
+    ]
+    for row in METRICS:
+        kind = {Counter: "counter", Gauge: "gauge", Spread: "histogram"}[type(row)]
+        labels = ", ".join(f"`{label}`" for label in row.labels) or "-"
+        lines.append(f"| `{row.name}` | {kind} | {labels} | {row.help} |")
+    return "\n".join(lines) + "\n"

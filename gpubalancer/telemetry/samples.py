@@ -1,0 +1,117 @@
+"""The numbers behind the metrics: what a tally holds, summed to the labels that a metric shows.
+
+Each function takes `Sources` and gives label values with a number or a histogram. Nothing here knows a metric's name.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from gpubalancer.domain.tally import BOUNDS, Histogram, SpreadKey, Tally
+
+Labels = tuple[str, ...]
+Numbers = Iterable[tuple[Labels, float]]
+"""A row's label values, in the order of its labels, and the number."""
+Histograms = Iterable[tuple[Labels, Histogram]]
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """Where a scrape finds its numbers. The callables are asked at each scrape and must be quick."""
+
+    tally: Tally
+    in_flight: Callable[[], Mapping[str, int]]
+    """Requests in flight by backend, all workers together."""
+    backend_up: Callable[[], Mapping[str, bool]]
+    workers: Callable[[], int]
+    """Workers that are alive."""
+    worker_restarts: Callable[[], int]
+    connections: Callable[[], int]
+    """Open connections of clients, all workers together."""
+    config_hash: Callable[[], str]
+    config_reloads: Callable[[], Mapping[str, int]]
+    """Reloads by result."""
+    log_lines_dropped: Callable[[], int]
+
+
+def _summed(numbers: Numbers) -> Numbers:
+    sums: dict[Labels, float] = {}
+    for labels, value in numbers:
+        sums[labels] = sums.get(labels, 0) + value
+    return sums.items()
+
+
+def requests(sources: Sources) -> Numbers:
+    """Requests by tenant, model, backend and code."""
+    cells = sources.tally.cells.items()
+    return _summed(
+        ((tenant, model, backend, str(code)), cell.requests) for (tenant, _, model, backend, code), cell in cells
+    )
+
+
+def tokens(sources: Sources) -> Numbers:
+    """Tokens by tenant, model, backend and kind."""
+    return _summed(
+        ((tenant, model, backend, kind), count)
+        for (tenant, _, model, backend, _), cell in sources.tally.cells.items()
+        for kind, count in (
+            ("prompt", cell.prompt_tokens),
+            ("cached", cell.cached_tokens),
+            ("completion", cell.completion_tokens),
+        )
+        if count
+    )
+
+
+def usage(sources: Sources) -> Numbers:
+    """Answers by where their token counts came from."""
+    cells = sources.tally.cells.values()
+    yield ("reported",), sum(cell.usage_reported for cell in cells)
+    yield ("estimated",), sum(cell.usage_estimated for cell in cells)
+
+
+def each(numbers: Callable[[Sources], Mapping[str, float]]) -> Callable[[Sources], Numbers]:
+    """One sample for each entry of a mapping, whose key is the only label."""
+    return lambda sources: (((label,), value) for label, value in numbers(sources).items())
+
+
+def one(number: Callable[[Sources], float]) -> Callable[[Sources], Numbers]:
+    """One sample without labels."""
+    return lambda sources: [((), number(sources))]
+
+
+def merged(*fields: str, by: Callable[[SpreadKey], Labels]) -> Callable[[Sources], Histograms]:
+    """The histograms of all spreads that share labels, as one. Of several fields each gets its name as last label."""
+
+    def histograms(sources: Sources) -> Histograms:
+        sums: dict[Labels, Histogram] = {}
+        for key, spread in sources.tally.spreads.items():
+            for field in fields:
+                histogram: Histogram = getattr(spread, field)
+                labels = by(key) if len(fields) == 1 else (*by(key), _TOKEN_TYPES[field])
+                if any(histogram.counts):
+                    sums.setdefault(labels, Histogram(BOUNDS[field])).merge(histogram.counts, histogram.sum)
+        return sums.items()
+
+    return histograms
+
+
+_OPERATIONS = {"completions": "text_completion", "responses": "chat", "messages": "chat"}
+"""`gen_ai.operation.name` of APIs whose own name is not the conventions' word."""
+_TOKEN_TYPES = {"prompt_tokens": "input", "completion_tokens": "output"}
+"""`gen_ai.token.type`."""
+GENAI_LABELS = ("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model")
+
+
+def by_model_and_backend(key: SpreadKey) -> Labels:
+    """Labels `model` and `backend`."""
+    return key[1], key[2]
+
+
+def by_genai(key: SpreadKey) -> Labels:
+    """Labels `GENAI_LABELS`. The provider tells which format is spoken, not whose machine it is (the key's note 2)."""
+    return _OPERATIONS.get(key[0], key[0]), "anthropic" if key[0] == "messages" else "openai", key[1]
+
+
+def by_genai_and_error(key: SpreadKey) -> Labels:
+    """The same and `error_type`: the code of a failure, empty for success."""
+    return *by_genai(key), str(key[3]) if key[3] >= 400 else ""

@@ -1,0 +1,203 @@
+"""Bytes of one client connection in, requests out. No sockets, no clock.
+
+llhttp does the grammar, `wire.heads` the meaning. A request is handed over as soon as its head is complete, and its
+body follows through `InboundBody`; a connection that can't be understood ends with one `on_failure`, after which every
+byte is ignored: nothing behind an error can be trusted to start a request.
+
+llhttp bounds nothing, so sizes are counted here. A head's size is exact at its end; while it is incomplete only whole
+pieces inside it count, so no split into TCP segments changes what is refused.
+"""
+
+from collections.abc import Callable
+from typing import NoReturn
+
+import httptools
+
+from gpubalancer.domain.errors import RequestError
+from gpubalancer.wire.body import Flow, InboundBody
+from gpubalancer.wire.heads import ACTED_ON, Headers, RequestHead, read_request_head
+from gpubalancer.wire.limits import KIB, Limits
+
+_CHUNK_OVERHEAD_BYTES = 64 * KIB
+_CHUNK_OVERHEAD_RATIO = 8
+"""Chunk sizes, extensions and trailers may take 64 KiB and 8 bytes per byte of body (a 1-byte chunk takes 5)."""
+
+
+class RequestReader:
+    """Parses one connection's bytes; also the callbacks that httptools wants."""
+
+    def __init__(
+        self,
+        limits: Limits,
+        flow: Flow,
+        on_request: Callable[[RequestHead, InboundBody], None],
+        on_failure: Callable[[RequestError], None],
+    ) -> None:
+        self._limits = limits
+        self._flow = flow
+        self._on_request = on_request
+        self._on_failure = on_failure
+        self._body: InboundBody | None = None
+        self._failure: RequestError | None = None
+        self._stopped = False
+        self._held: bytes | None = None
+        self._start_over()
+
+    def _start_over(self) -> None:
+        self._parser = httptools.HttpRequestParser(self)
+        self.in_head = False
+        self._clear_head()
+
+    def _clear_head(self) -> None:
+        self._target = b""
+        self._headers: Headers = []
+        self._head_bytes = 0
+        self._segment_bytes = 0
+        self._in_body = False
+
+    # The connection's side.
+
+    def feed(self, data: bytes) -> None:
+        """Take bytes as they came from the socket."""
+        if self._held is not None:
+            self._held += data
+            return
+        if self._stopped:
+            return
+        was_in_head, was_in_body = self.in_head, self._in_body
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            # The message asked for another protocol; what follows it waits until that is decided.
+            self._held = bytes(data[upgrade.args[0] :])
+            return
+        except httptools.HttpParserError as error:
+            self._fail(self._failure or _explain(error, in_body=self._in_body))
+            return
+        if self.in_head and was_in_head:
+            self._check_open_head(len(data))
+        elif self._in_body and was_in_body:
+            self._check_chunk_overhead(len(data))
+
+    def stop(self) -> None:
+        """Ignore whatever else comes."""
+        self._stopped = True
+        self._held = None
+
+    def refuse_upgrade(self) -> None:
+        """No other protocol will be spoken: read on as HTTP."""
+        held, self._held = self._held, None
+        if held is not None and not self._stopped:
+            self._start_over()
+            if held:
+                self.feed(held)
+
+    def take_upgraded(self) -> bytes:
+        """The other protocol begins: give up what came of it so far, and read no more."""
+        held, self._held = self._held or b"", None
+        self._stopped = True
+        return held
+
+    def _check_open_head(self, fed_bytes: int) -> None:
+        self._segment_bytes += fed_bytes
+        if self._segment_bytes > self._limits.head_bytes:
+            self._fail(self._too_large_head())
+
+    def _check_chunk_overhead(self, fed_bytes: int) -> None:
+        self._segment_bytes += fed_bytes
+        body = self._body
+        if body is None or self._segment_bytes - body.size_bytes <= _CHUNK_OVERHEAD_BYTES:
+            return
+        if self._segment_bytes - body.size_bytes > _CHUNK_OVERHEAD_BYTES + _CHUNK_OVERHEAD_RATIO * body.size_bytes:
+            self._fail(RequestError("body_too_large", "Chunk extensions or trailers are too long."))
+
+    def _too_large_head(self) -> RequestError:
+        if len(self._target) > self._limits.target_bytes or not (self._headers or self._target):
+            return RequestError("target_too_long", f"The target is longer than {self._limits.target_bytes} bytes.")
+        return RequestError("head_too_large", f"The head is larger than {self._limits.head_bytes} bytes.")
+
+    def _fail(self, error: RequestError) -> None:
+        self._stopped = True
+        if self._body is not None:
+            self._body.fail(error)
+            self._body = None
+        else:
+            self._on_failure(error)
+
+    def _refuse(self, error: RequestError) -> NoReturn:
+        self._failure = error
+        raise error
+
+    # httptools' callbacks.
+
+    def on_message_begin(self) -> None:
+        """Begin a head."""
+        self._clear_head()
+        self.in_head = True
+
+    def on_url(self, piece: bytes) -> None:
+        """Take a piece of the target."""
+        self._target += piece
+        if len(self._target) > self._limits.target_bytes:
+            self._refuse(self._too_large_head())
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a field; one after the head is a trailer, and dropped (RFC 9110 section 6.5.1)."""
+        if self._in_body:
+            return
+        name = name.lower()
+        if b"_" in name:
+            self._refuse(RequestError("invalid_header", "Field names with an underscore are not accepted."))
+        if not value.isascii() and name in ACTED_ON:
+            self._refuse(RequestError("invalid_header", f"{name.decode()} must be plain ASCII."))
+        self._head_bytes += len(name) + len(value) + 4
+        self._headers.append((name, value.rstrip(b" \t")))
+
+    def on_headers_complete(self) -> None:
+        """Check the head and hand the request over."""
+        limits, parser = self._limits, self._parser
+        if len(self._headers) > limits.header_count:
+            self._refuse(RequestError("head_too_large", f"More than {limits.header_count} header fields."))
+        if self._head_bytes + len(self._target) > limits.head_bytes:
+            self._refuse(self._too_large_head())
+        try:
+            head = read_request_head(
+                parser.get_method().decode(), self._target, parser.get_http_version(), self._headers
+            )
+        except RequestError as error:
+            self._refuse(error)
+        self.in_head, self._in_body, self._segment_bytes = False, True, 0
+        self._body = body = InboundBody(self._flow, limits.body_bytes)
+        self._on_request(head, body)
+
+    def on_body(self, piece: bytes) -> None:
+        """Pass a piece of the body on."""
+        if self._body is not None:
+            self._body.feed(piece)
+
+    def on_message_complete(self) -> None:
+        """End the body."""
+        body, self._body, self._in_body = self._body, None, False
+        if body is not None:
+            body.finish()
+
+
+_EXPLANATIONS = {
+    "Data after `Connection: close`": "Bytes came after a request that was the last one.",
+    "Transfer-Encoding": "The message's framing can be read in two ways.",
+    "Content-Length": "The message's framing can be read in two ways.",
+    "Invalid HTTP version": "Only HTTP/1.1 and HTTP/1.0 are spoken here.",
+    "PRI": "HTTP/2 is not spoken here.",
+}
+
+
+def _explain(error: httptools.HttpParserError, *, in_body: bool) -> RequestError:
+    text = str(error)
+    if isinstance(error, httptools.HttpParserInvalidURLError):
+        return RequestError("invalid_target", "The request target is malformed.")
+    for key, sentence in _EXPLANATIONS.items():
+        if key in text:
+            code = "unsupported_version" if "spoken" in sentence else "ambiguous_framing"
+            return RequestError(code, sentence)
+    where = "body's framing" if in_body else "request"
+    return RequestError("malformed_request", f"The {where} is malformed: {text}.")

@@ -4,6 +4,9 @@ Two rules. Each cell has one writer, named in `layout.COLUMNS`; anybody reads at
 belongs to a backend's name until it is given to another, which happens only to a row that is out of use and has nothing
 in flight: workers give leases back by row number, also after a reload has removed the backend.
 
+A worker holds a lock on its row of slot counts for life. So a row whose lock is free belongs to nobody alive, and may
+be zeroed; a row whose worker has outlived its supervisor stays counted, and the next supervisor's workers take others.
+
 The file outlives its processes. A supervisor creates or takes over the file and owns it for its life; a second one is
 refused. What cannot be used (another layout, damage, too small for the fleet) is set aside under a new name, never
 deleted, and built anew.
@@ -19,7 +22,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubalancer.board import locks
-from gpubalancer.board.layout import COLUMNS, HEADER, MAGIC, NAME_BYTES, VERSION, WORKERS_LIMIT, Layout, read_header
+from gpubalancer.board.layout import (
+    COLUMNS,
+    HEADER,
+    MAGIC,
+    NAME_BYTES,
+    ROWS_USED_BYTE,
+    VERSION,
+    WORKER_ROWS,
+    WORKERS_LIMIT,
+    Layout,
+    read_header,
+)
 
 
 class BoardError(Exception):
@@ -29,13 +43,14 @@ class BoardError(Exception):
 class Board:
     """The mapped file. Make one with `create` (supervisor) or `attach` (worker, reader).
 
-    The views `up`, `draining`, `probed_s`, `live` (one cell per row) and `in_flight` (workers x rows) are the memory
-    itself: what another process writes shows in them at once.
+    The views `up`, `draining`, `probed_s`, `live` (one cell per backend row) and `in_flight` (worker rows x backend
+    rows) are the memory itself: what another process writes shows in them at once. `in_flight` has the worker rows that
+    were in use when the board was opened, `all_in_flight` all that the file has.
 
     Attributes:
         fd: a descriptor of the file, for `locks.reopen`.
         layout: the sizes.
-        workers: how many worker rows are in use.
+        workers: how many the supervisor keeps.
         set_aside: why and under which name an earlier file was put away by `create`, or None.
     """
 
@@ -53,18 +68,18 @@ class Board:
         self.up: NDArray[np.uint8] = shared["up"]
         self.draining: NDArray[np.uint8] = shared["draining"]
         self.probed_s: NDArray[np.float64] = shared["probed_s"]
-        self._all_in_flight: NDArray[np.int32] = shared["in_flight"]
-        self.in_flight: NDArray[np.int32] = self._all_in_flight[: self.workers]
+        self.all_in_flight: NDArray[np.int32] = shared["in_flight"]
+        self.in_flight: NDArray[np.int32] = self.all_in_flight[: int(self._header["rows_used"][0])]
 
     @classmethod
     def create(cls, path: Path, workers: int, backends: int) -> Self:
         """Own the board at `path` as its supervisor, for `workers` workers and at least `backends` backends.
 
-        A usable file is kept, with its rows, health and drains; slot counts start at zero, as no worker of ours lives
-        yet. The epoch rises by one.
+        A usable file is kept, with its rows, health, drains, and the slots of workers that still live. The epoch rises
+        by one.
 
         Errors:
-            BoardError: another supervisor, or a worker left over from one, still uses the file.
+            BoardError: another supervisor owns the file.
             ValueError: more workers than `WORKERS_LIMIT`.
             OSError: the file cannot be opened, or the disk is full.
         """
@@ -129,9 +144,41 @@ class Board:
         """The row of each live backend."""
         return {name: row for name, row in self._named_rows().items() if self.live[row]}
 
-    def clear_worker(self, index: int) -> None:
-        """Give back every slot of a worker whose process has ended. Supervisor only, and only then."""
-        self._all_in_flight[index] = 0
+    def claim_worker_row(self, fd: int, worker: int) -> int:
+        """Take a row of slot counts for life: the worker's own, or a spare one while its own is another's. It is zero.
+
+        Arguments:
+            fd: an opening of the file by this worker, from `locks.reopen`; closing it ends the claim.
+            worker: the index among the supervisor's workers.
+
+        Errors:
+            BoardError: a living worker has the row, and there is no spare one.
+        """
+        candidates: list[int] = [worker, *range(self.workers, self.in_flight.shape[0])]
+        for _ in range(locks.TRIES):
+            for row in candidates:
+                if locks.try_lock(fd, locks.WORKER_BYTE + row):
+                    self.all_in_flight[row] = 0
+                    return row
+            os.sched_yield()  # somebody who clears a row holds its lock for a moment
+        raise BoardError(f"worker {worker} of {self.workers} has no row: another process counts in it")
+
+    def in_flight_cells(self) -> memoryview:
+        """The cells of `all_in_flight` in one dimension, row after row: plain integers, read and written whole."""
+        start = self.layout.offset_bytes("in_flight")
+        return memoryview(self.memory)[start : start + self.all_in_flight.nbytes].cast("i")
+
+    def rows_used_cell(self) -> memoryview:
+        """The one cell that tells how many worker rows may hold slots; a new supervisor changes it."""
+        return memoryview(self.memory)[ROWS_USED_BYTE : ROWS_USED_BYTE + 4].cast("I")
+
+    def clear_worker(self, index: int | None = None) -> None:
+        """Give back every slot of the worker `index`, or of all workers, if its process has ended.
+
+        Rows beyond the workers' own are looked at in any case: who died may have counted there. Supervisor only.
+        """
+        own = range(self.workers) if index is None else (index,)
+        self._clear_dead((*own, *range(self.workers, self.in_flight.shape[0])))
 
     @property
     def epoch(self) -> int:
@@ -159,19 +206,33 @@ class Board:
         return f"<Board {live} of {self.layout.backends_limit} rows, {self.workers} workers, {slots} in flight>"
 
     def _take_over(self, workers: int, set_aside: str | None) -> None:
+        living = self._clear_dead(range(WORKER_ROWS))
+        # Each of our workers needs a row beside those that others hold.
+        rows_used = min(living[-1] + 1 + workers, WORKER_ROWS) if living else workers
         self.set_aside = set_aside
         self.workers = workers
-        self.in_flight = self._all_in_flight[:workers]
-        self._all_in_flight[:] = 0
+        self.in_flight = self.all_in_flight[:rows_used]
         self._header["workers"] = workers
+        self._header["rows_used"] = rows_used
         self._header["pid"] = os.getpid()
         self.bump_epoch()
+
+    def _clear_dead(self, rows: Iterable[int]) -> list[int]:
+        """Zero these worker rows, but those whose worker lives; returns the latter."""
+        living = []
+        for row in rows:
+            if locks.try_lock(self.fd, locks.WORKER_BYTE + row):
+                self.all_in_flight[row] = 0
+                locks.unlock(self.fd, locks.WORKER_BYTE + row)
+            else:
+                living.append(row)
+        return living
 
     def _named_rows(self) -> dict[str, int]:
         return {str(self._name[row], "utf-8"): int(row) for row in np.flatnonzero(self._name != b"")}
 
     def _spare_rows(self, taken: set[int]) -> list[int]:
-        idle = (self._all_in_flight.sum(axis=0) == 0) & (self.live == 0)
+        idle = (self.all_in_flight.sum(axis=0) == 0) & (self.live == 0)
         # A row that this call puts out of use is not spare yet: workers may still take from it.
         never_used = self._name == b""
         order = [*np.flatnonzero(idle & never_used), *np.flatnonzero(idle & ~never_used)]
@@ -179,9 +240,9 @@ class Board:
 
     def _view(self, column: str) -> Any:
         found = next(each for each in COLUMNS if each.name == column)
-        cells = self.layout.backends_limit * (WORKERS_LIMIT if found.per_worker else 1)
+        cells = self.layout.backends_limit * (WORKER_ROWS if found.per_worker else 1)
         view = np.frombuffer(self.memory, found.dtype, count=cells, offset=self.layout.offset_bytes(column))
-        return view.reshape(WORKERS_LIMIT, -1) if found.per_worker else view
+        return view.reshape(WORKER_ROWS, -1) if found.per_worker else view
 
 
 def _claim(path: Path, backends: int) -> tuple[int, str | None]:
@@ -232,7 +293,7 @@ def _initialise(fd: int, layout: Layout, workers: int) -> None:
     # Blocks are reserved now: a full disk must be an error here, not a SIGBUS in a worker later.
     os.posix_fallocate(fd, 0, layout.size_bytes)
     header = np.zeros(1, dtype=HEADER)
-    header[0] = (MAGIC, VERSION, WORKERS_LIMIT, layout.backends_limit, workers, 0, os.getpid())
+    header[0] = (MAGIC, VERSION, WORKER_ROWS, layout.backends_limit, workers, workers, 0, os.getpid())
     os.pwrite(fd, header.tobytes(), 0)
 
 

@@ -15,7 +15,8 @@ from numpy.typing import DTypeLike
 MAGIC = b"gpubalbd"
 VERSION = 1
 WORKERS_LIMIT = 64
-"""Rows for workers in every file, used or not: 256 KiB at 1,024 backends."""
+WORKER_ROWS = 2 * WORKERS_LIMIT
+"""Rows in every file, used or not, 512 KiB at 1,024 backends: as many workers of a dead supervisor may still live."""
 BACKENDS_LEAST = 1024
 NAME_BYTES = 264
 """The longest name that a policy allows has 260."""
@@ -26,15 +27,18 @@ HEADER = np.dtype(
     [
         ("magic", "S8"),
         ("version", "<u4"),
-        ("workers_limit", "<u4"),
+        ("worker_rows", "<u4"),
         ("backends_limit", "<u4"),
         ("workers", "<u4"),
+        ("rows_used", "<u4"),
         ("epoch", "<u8"),
         ("pid", "<i8"),
     ]
 )
-"""`workers`: how many of the worker rows are in use. `epoch`: how many supervisors have owned the file. `pid`: the last
-of them."""
+"""`workers`: of the present supervisor. `rows_used`: the worker rows that may hold slots, from the first. `epoch`: how
+many supervisors have owned the file. `pid`: the last of them."""
+ROWS_USED_BYTE = 24
+"""Where `rows_used` lies: workers read it on every lease."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +92,7 @@ class Layout:
         return PAGE_BYTES + sum(self._column_bytes(each) for each in COLUMNS)
 
     def _column_bytes(self, column: Column) -> int:
-        rows = self.backends_limit * (WORKERS_LIMIT if column.per_worker else 1)
+        rows = self.backends_limit * (WORKER_ROWS if column.per_worker else 1)
         return -(-rows * np.dtype(column.dtype).itemsize // PAGE_BYTES) * PAGE_BYTES
 
 
@@ -99,11 +103,11 @@ def read_header(head: bytes, size_bytes: int) -> Layout | str:
     header = np.frombuffer(head, dtype=HEADER, count=1)[0]
     if header["magic"] != MAGIC:
         return "it does not begin like a board"
-    if header["version"] != VERSION or header["workers_limit"] != WORKERS_LIMIT:
-        return f"its layout is version {header['version']} for {header['workers_limit']} workers"
+    if header["version"] != VERSION or header["worker_rows"] != WORKER_ROWS:
+        return f"its layout is version {header['version']} with {header['worker_rows']} worker rows"
     layout = Layout(int(header["backends_limit"]))
     if layout.backends_limit % CACHE_LINE_BYTES or not layout.backends_limit or layout.size_bytes != size_bytes:
         return f"{size_bytes} bytes do not fit {layout.backends_limit} backends"
-    if not 1 <= header["workers"] <= WORKERS_LIMIT:
-        return f"it names {header['workers']} workers"
+    if not 1 <= header["workers"] <= WORKERS_LIMIT or not header["workers"] <= header["rows_used"] <= WORKER_ROWS:
+        return f"it names {header['workers']} workers in {header['rows_used']} rows"
     return layout

@@ -12,8 +12,13 @@ import struct
 
 OWNER_BYTE = 1 << 40
 """Held by the supervisor that owns the board."""
+WORKER_BYTE = 1 << 42
+"""`WORKER_BYTE + row` is held for life by the worker that writes that row of slot counts: free means it is dead."""
 ROW_BYTE = 1 << 41
 """`ROW_BYTE + row` settles who gets the contested last slot of that row."""
+
+TRIES = 64
+"""Turns at a lock before giving up where nobody may wait long, each a system call and a yield: about 0.1 ms in all."""
 
 _FLOCK = struct.Struct("@hhqqi0q")
 """`struct flock`: l_type, l_whence, l_start, l_len, l_pid (0 for this kind of lock), padded to its alignment."""

@@ -15,7 +15,7 @@ cell being read and written whole. Giving back is a plain store: seen late, it o
 Taking back makes a false "full" possible: two workers want the last slot, see each other and both go. So a refusal
 that other workers' passing attempts may explain is tried again under a kernel record lock on the row. Whoever comes
 there last has no passing attempt beside it, so that the slot goes to somebody. Nobody waits there for long: after
-`TRIES` turns (a stopped process holds the lock) the answer is "full", which costs a detour to another backend.
+`locks.TRIES` turns (a stopped process holds the lock) the answer is "full", which costs a detour to another backend.
 """
 
 import os
@@ -25,10 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubalancer.board import locks
-from gpubalancer.board.board import Board
-
-TRIES = 64
-"""Turns at a row's lock before giving up, each a system call and a yield: about 0.1 ms in all."""
+from gpubalancer.board.board import Board, BoardError
 
 
 class Lease:
@@ -61,24 +58,33 @@ class Lease:
 class Slots:
     """One worker's way to the slots of all backends. One thread of one process uses it.
 
+    It owns a row of counts until `close`, or its process ends. A worker that outlives its supervisor goes on counting
+    there, and the successor's workers and it see each other.
+
     Arguments:
         board: attached or created; its file is opened once more, so that locks are this object's own.
-        worker: the index of this worker's row.
+        worker: the index among the supervisor's workers.
+
+    Errors:
+        BoardError: another living process counts in this worker's row.
+        ValueError: no such worker.
     """
 
     def __init__(self, board: Board, worker: int) -> None:
         if not 0 <= worker < board.workers:
             raise ValueError(f"worker {worker} of {board.workers}")
-        self._rows = board.layout.backends_limit
-        start = board.layout.offset_bytes("in_flight")
-        size_bytes = board.workers * self._rows * 4
-        self._cells = memoryview(board.memory)[start : start + size_bytes].cast("i")
-        self._own = worker * self._rows
-        self._workers = board.workers
-        self._all = board.in_flight
-        self._first: NDArray[np.int32] = board.in_flight[0]
-        self._fence = threading.Lock()
         self._fd = locks.reopen(board.fd)
+        self._stride = board.layout.backends_limit
+        try:
+            self._own = board.claim_worker_row(self._fd, worker) * self._stride
+        except BoardError:
+            self.close()
+            raise
+        self._cells = board.in_flight_cells()
+        self._rows_used = board.rows_used_cell()
+        self._all = board.all_in_flight
+        self._first: NDArray[np.int32] = board.all_in_flight[0]
+        self._fence = threading.Lock()
 
     def take(self, row: int, limit: int) -> Lease | None:
         """One slot of the backend at `row`, or None if all workers together hold `limit` already."""
@@ -87,19 +93,21 @@ class Slots:
             return Lease(self._cells, self._own + row, row)
         self._cells[self._own + row] -= 1
         # Of `held`, one was ours, and at most one for each other worker was an attempt that passes.
-        if self._workers == 1 or held - self._workers >= limit:
+        rows_used = self._rows_used[0]
+        if rows_used == 1 or held - rows_used >= limit:
             return None
         return self._take_locked(row, limit)
 
     def total(self) -> NDArray[np.int32]:
         """In flight per row, all workers together. With one worker it is the board itself: read it before you await."""
-        if self._workers == 1:
+        rows_used = self._rows_used[0]
+        if rows_used == 1:
             return self._first
-        everybody: NDArray[np.int32] = np.add.reduce(self._all, axis=0, dtype=np.int32)
+        everybody: NDArray[np.int32] = np.add.reduce(self._all[:rows_used], axis=0, dtype=np.int32)
         return everybody
 
     def close(self) -> None:
-        """Close this object's opening of the file."""
+        """Give the row up. Leases that are still held are lost with it: release them before."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -110,11 +118,11 @@ class Slots:
             pass
         with self._fence:
             pass
-        return sum(self._cells[row :: self._rows])
+        return sum(self._cells[row : self._rows_used[0] * self._stride : self._stride])
 
     def _take_locked(self, row: int, limit: int) -> Lease | None:
         byte = locks.ROW_BYTE + row
-        for _ in range(TRIES):
+        for _ in range(locks.TRIES):
             if locks.try_lock(self._fd, byte):
                 break
             os.sched_yield()

@@ -46,7 +46,7 @@ def choose(fleet: Fleet, work: Work, live: Live, tried: Flags | None, random: Ra
     if indices.size == 1:
         return Decision(int(indices[0]))
     cost = live.in_flight[indices] / fleet.slots[indices]
-    ties = (cost == cost.min()).nonzero()[0]
+    ties = (cost == cost[cost.argmin()]).nonzero()[0]
     return Decision(int(indices[ties[random.randrange(ties.size)] if ties.size > 1 else ties[0]]))
 
 

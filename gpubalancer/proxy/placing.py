@@ -25,6 +25,9 @@ from gpubalancer.domain.errors import RequestError
 from gpubalancer.domain.work import Work
 from gpubalancer.policy.routing import Queue
 
+OPENNESS_S = 0.02
+"""How old a worker's picture of what is up and draining may be; slots are always read anew."""
+
 RECHECK_S = 0.05
 """How often the head of a line looks again, because slots that other workers give back are not announced here."""
 
@@ -47,11 +50,18 @@ class Placer:
         self._health = health
         self._clock = clock
         self._random = random
+        self._looked_s = -OPENNESS_S
+        self._up = board.up != 0
+        self._draining = board.draining != 0
         self._lines: dict[Hashable, deque[asyncio.Future[None]]] = {}
 
     def place_nowait(self, fleet: Fleet, work: Work, tried: Flags | None) -> Place | Decision:
         """A place now, or the decision that says why there is none."""
-        avoided = self._health.avoided(fleet.rows, self._clock())
+        now_s = self._clock()
+        if now_s - self._looked_s >= OPENNESS_S:
+            self._looked_s = now_s
+            self._up, self._draining = self._board.up != 0, self._board.draining != 0
+        avoided = self._health.avoided(fleet.rows, now_s)
         if avoided is not None:
             place = self._take(fleet, work, avoided if tried is None else avoided | tried)
             if isinstance(place, Place):
@@ -59,13 +69,13 @@ class Placer:
         return self._take(fleet, work, tried)
 
     def _take(self, fleet: Fleet, work: Work, tried: Flags | None) -> Place | Decision:
-        rows, board = fleet.rows, self._board
+        rows = fleet.rows
         lost: Flags | None = None
         while True:
             in_flight = self._slots.total()[rows]
             if lost is not None:
                 in_flight = np.where(lost, fleet.slots, in_flight)
-            live = Live(board.up[rows] != 0, board.draining[rows] != 0, in_flight)
+            live = Live(self._up[rows], self._draining[rows], in_flight)
             decision = choose(fleet, work, live, tried, self._random)
             if decision.index is None:
                 return decision

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
-from random import SystemRandom
+from random import Random
 from typing import Any
 
 from gpubalancer.board.board import Board
@@ -126,7 +126,7 @@ class Worker:
 
     async def _listen(self, generation: Generation) -> None:
         post, policy, loop = self._post, generation.policy, asyncio.get_running_loop()
-        random = SystemRandom()
+        random = Random()  # noqa: S311  decides ties and jitter, nothing that anybody must not guess
         health = Health(post.board.layout.backends_limit)
         placer = Placer(post.board, Slots(post.board, post.index), health, self._clock, random)
         self._service = Service(

@@ -20,8 +20,9 @@ All figures are for an 8-billion-parameter model in 16 bits on one device. Sourc
 * a2: attention's share of the arithmetic. A token costs 16 GFLOP in the weights and 262,144 FLOP for each earlier token
   (4 x 32 layers x 4096 / 2), hence a2 = a1 x 1.64e-5.
 * Blocks: what 90 % of the memory leaves beside 16 GB of weights and 3 GB of working space, at 2 MiB for 16 tokens.
-* cpu: llama.cpp b11549 on one thread of a 2-core server, a 270M model in 4 bits, measured: 3.8-4.2 ms per prompt token
-  and 27-54 tokens per second by how busy the machine is. We take the slow end, and its four slots.
+* cpu: llama.cpp b11549 on one thread of a 2-core server, a 270M model in 4 bits, measured: 3.8-4.2 ms per prompt token;
+  per output token 18-23 ms alone (37 ms in a busier run, which we take) and 69 ms with four requests at once, hence
+  17 ms for each further one; 5.6 us more per token of context.
 * cloud: chosen, not measured: a hosted service with a wide network path, more capacity than one client fills, no
   metrics.
 """

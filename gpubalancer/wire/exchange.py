@@ -22,7 +22,7 @@ _LARGE_BYTES = 16 * 1024
 _STATUS_LINES = {status.value: b"HTTP/1.1 %d %b\r\n" % (status, status.phrase.encode()) for status in HTTPStatus}
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _LAST_CHUNK = b"\r\n0\r\n\r\n"
-_BODILESS = frozenset((204, 205, 304))
+_BODILESS = frozenset((204, 304))
 
 
 class ClientConnection(Protocol):
@@ -141,8 +141,6 @@ class Exchange:
             lines: further header lines, each ended by CRLF, content type included.
             content: the body; not sent to HEAD.
         """
-        if not self.body.complete:
-            self.keep_alive = False
         self.begin(status, lines, len(content))
         self.write(content)
         self.end()
@@ -156,6 +154,9 @@ class Exchange:
             length: of the body; None if it is not known.
         """
         self.status = status
+        if not self.body.complete:
+            # What is still to come of the request can't be told from the next one once nobody reads it.
+            self.keep_alive = False
         self._silent = self.head.method == "HEAD" or status in _BODILESS
         framing = b""
         if status in _BODILESS:

@@ -21,7 +21,7 @@ ONCE = frozenset(
 )
 """Fields with one meaning: a second one is an attempt to be read in two ways."""
 
-ACTED_ON = ONCE | frozenset((b"connection", b"via", b"te", b"trailer", b"keep-alive", b"proxy-connection"))
+ACTED_ON = ONCE | frozenset((b"accept", b"connection", b"via", b"te", b"trailer", b"keep-alive", b"proxy-connection"))
 """Fields that decide something here: bytes above 0x7f are refused in them."""
 
 NEVER_NOMINATED = frozenset(
@@ -29,6 +29,9 @@ NEVER_NOMINATED = frozenset(
     b" x-request-id".split()
 )
 """RFC 9110 section 7.6.1: end-to-end fields that `Connection` must not name."""
+
+METHODS = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
+"""All that an inference API uses; the rest (CONNECT, TRACE, WebDAV) is refused before anything looks at it."""
 
 HOP_BY_HOP = frozenset(b"connection keep-alive proxy-connection te trailer transfer-encoding upgrade".split())
 """RFC 9110 section 7.6.1: never forwarded, in either direction."""
@@ -75,7 +78,7 @@ def read_request_head(method: str, raw_target: bytes, version: str, headers: Hea
     Raises:
         RequestError: with a status in the 400s or 501, 505; the connection must be closed after it.
     """
-    if method in ("CONNECT", "TRACE"):
+    if method not in METHODS:
         raise RequestError("method_not_allowed", f"{method} is not served here.")
     if version not in ("1.1", "1.0"):
         raise RequestError("unsupported_version", "Only HTTP/1.1 and HTTP/1.0 are spoken here.")
@@ -216,6 +219,8 @@ def read_response_head(status: int, version: str, headers: Headers) -> ResponseH
             tokens = frozenset(token.strip().lower() for token in value.split(b","))
             nominated |= tokens
             close, keep = close or b"close" in tokens, keep or b"keep-alive" in tokens
+    if version not in ("1.0", "1.1"):
+        raise BadResponse(f"HTTP/{version} was not asked for")
     if chunked and length is not None:
         raise BadResponse("Content-Length and Transfer-Encoding together")
     if chunked and version == "1.0":

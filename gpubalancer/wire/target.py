@@ -27,14 +27,15 @@ class Target:
     """A checked request target."""
 
     path: str
-    query: str
+    query: str | None
+    """Without its question mark; None if there is none, empty if there is nothing behind it."""
     authority: bytes | None
     """The authority of an absolute-form target, which overrides Host (RFC 9112 section 3.2.2)."""
 
     @property
     def origin_form(self) -> str:
         """What is sent upstream: path and query as they came."""
-        return f"{self.path}?{self.query}" if self.query else self.path
+        return self.path if self.query is None else f"{self.path}?{self.query}"
 
     def parameter(self, name: str) -> str | None:
         """The first value of a query parameter."""
@@ -63,7 +64,7 @@ def read_target(raw: bytes) -> Target:
         raise RequestError("invalid_target", "The request target has characters that RFC 3986 does not allow.")
     if _AMBIGUOUS_PATH.search(match[1]):
         raise RequestError("invalid_target", "The path has dot segments, empty segments or escaped separators.")
-    return Target(match[1].decode(), (match[2] or b"").decode(), authority)
+    return Target(match[1].decode(), match[2].decode() if match[2] is not None else None, authority)
 
 
 @lru_cache(maxsize=256)

@@ -23,6 +23,8 @@ from gpubalancer.wire.limits import KIB
 from gpubalancer.wire.sweep import NEVER, Sweeper
 
 MOST_HEAD_BYTES = 64 * KIB
+CHUNK_OVERHEAD_RATIO = 8
+"""Bytes of chunk sizes, extensions and trailers that may come for each byte of body, beyond `MOST_HEAD_BYTES`."""
 MOST_INTERIM = 8
 """Interim (1xx) answers before the final one; they are dropped (RFC 9110 section 15.2 bounds nothing)."""
 
@@ -97,6 +99,7 @@ class Upstream(asyncio.Protocol):
         self._complete = False
         self._finished = False
         self._excess = False
+        self._fed_bytes = self._body_bytes = 0
         self._pieces: list[bytes] = []
         self._sink: Sink | None = None
         self._failure: BadResponse | None = None
@@ -202,6 +205,11 @@ class Upstream(asyncio.Protocol):
             self._head_bytes += len(data)
             if self._head_bytes > MOST_HEAD_BYTES:
                 self._fail("the head of the answer is endless")
+            return
+        self._fed_bytes += len(data)
+        if self._fed_bytes - self._body_bytes > MOST_HEAD_BYTES + CHUNK_OVERHEAD_RATIO * self._body_bytes:
+            self._pass_on(now_s)
+            self._fail("chunk extensions or trailers are endless")
         elif self._sink is not None:
             self._pass_on(now_s)
         elif sum(map(len, self._pieces)) > HIGH_WATER_BYTES:
@@ -324,13 +332,13 @@ class Upstream(asyncio.Protocol):
         if self._complete:
             return
         status = self._parser.get_status_code()
+        if not 100 <= status <= 599:
+            self._refuse(f"{status} is no status")
         if status < 200 and not (status == 101 and self._upgrade):
             self._interim += 1
             if status == 101 or self._interim > MOST_INTERIM:
                 self._refuse("a protocol nobody asked for" if status == 101 else "too many interim answers")
             return
-        if status > 599:
-            self._refuse(f"{status} is no status")
         try:
             self._head = read_response_head(status, self._parser.get_http_version(), self._headers)
         except BadResponse as error:
@@ -347,6 +355,7 @@ class Upstream(asyncio.Protocol):
         if self._complete:
             self._excess = True
         else:
+            self._body_bytes += len(piece)
             self._pieces.append(piece)
 
     def on_message_complete(self) -> None:

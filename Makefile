@@ -1,0 +1,54 @@
+# `make run` shows it, `make test` tests it; neither needs anything else than Python 3.11 and a C library.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --require-hashes --no-deps
+
+.PHONY: run install test test-real lint soak bench lock clean
+
+run: $(VENV)/runtime.stamp
+	$(BIN)/gpubalancer demo
+
+install: $(VENV)/runtime.stamp
+
+test: $(VENV)/dev.stamp lint
+	$(BIN)/python -m pytest -m "not real and not soak"
+
+test-real: $(VENV)/dev.stamp
+	command -v nginx >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends nginx-light; } \
+	  || { echo "nginx is needed for the differential test and could not be installed"; exit 1; }
+	$(BIN)/python -m pytest -m real tests/real
+
+soak: $(VENV)/dev.stamp
+	$(BIN)/python -m pytest -m soak tests/e2e
+
+bench: $(VENV)/dev.stamp
+	$(BIN)/python -m bench.overhead
+
+lint: $(VENV)/dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+lock: $(VENV)/dev.stamp
+	$(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	  --no-emit-index-url --no-emit-find-links pyproject.toml requirements/build.in -o requirements/runtime.txt
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	  --no-emit-index-url --no-emit-find-links pyproject.toml requirements/build.in --group dev \
+	  -c requirements/runtime.txt -o requirements/dev.txt
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/runtime.stamp: requirements/runtime.txt pyproject.toml | $(VENV)/bin/python
+	$(PIP) -r requirements/runtime.txt
+	$(BIN)/python -m pip --disable-pip-version-check install --quiet --no-deps --no-build-isolation -e .
+	touch $@
+
+$(VENV)/dev.stamp: requirements/dev.txt $(VENV)/runtime.stamp
+	$(PIP) -r requirements/dev.txt
+	touch $@

@@ -1,0 +1,190 @@
+"""Every hostile answer once, with good requests before, behind and beside it."""
+
+import asyncio
+import json
+import random
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import pytest
+
+from tests.attack.balancer import backend, balancing, recording_backend
+from tests.attack.client import Exchange, Pacer, Wire, connect, exchange, judge, pacing
+from tests.attack.hostile import HostileProtocol
+from tests.attack.recorder import EchoProtocol, Records, serving
+from tests.attack.responses import HOSTILE, Hostile
+
+INTERLEAVINGS = 600
+
+
+@dataclass(frozen=True, slots=True)
+class Front:
+    """The balancer's port and what the good and the hostile backends saw."""
+
+    port: int
+    records: Records
+
+
+@pytest.fixture(scope="module")
+def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
+    """A balancer before one backend for each row, and a good one for pacing."""
+    records = Records()
+    factories = [lambda row=row: HostileProtocol(records, row.script) for row in HOSTILE]
+    with ExitStack() as stack:
+        pace_port, *ports = stack.enter_context(serving([lambda: EchoProtocol(records), *factories]))
+        backends = [backend(_backend(row), port) for row, port in zip(HOSTILE, ports, strict=True)]
+        pacing_backend = {**recording_backend(pace_port), "paths": ["/pace"]}
+        yield Front(
+            stack.enter_context(balancing(tmp_path_factory.mktemp("hostile"), [pacing_backend, *backends])), records
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """A hostile exchange, and good ones behind it: on the same client connection if it was open, and on a new one."""
+
+    hostile: Exchange
+    same: Exchange | None
+    new: Exchange
+
+
+@pytest.fixture(scope="module")
+def transcripts(front: Front) -> dict[str, Transcript]:
+    """Every row sent, each with its own followers."""
+
+    async def run() -> dict[str, Transcript]:
+        async with asyncio.TaskGroup() as group:
+            tasks = {row.name: group.create_task(_play(front, row)) for row in HOSTILE}
+        return {name: task.result() for name, task in tasks.items()}
+
+    return asyncio.run(run())
+
+
+@pytest.mark.parametrize("row", HOSTILE, ids=lambda row: row.name)
+def test_client_can_tell_how_the_answer_ended(row: Hostile, transcripts: dict[str, Transcript]) -> None:
+    """The client is left with a refusal, a whole answer or one that is plainly cut, as the row allows."""
+    result = transcripts[row.name].hostile
+    assert result.verdict is None, f"{row.why}: the client was sent {result.verdict}"
+    assert len(result.answers) <= 1, f"{row.why}: {result.data[:500]!r}"
+    assert _outcome(result) in row.outcomes, f"{row.why}: {_outcome(result)}: {result.data[:500]!r}"
+    if _outcome(result) == "whole":
+        assert result.statuses == (row.status,)
+    if _outcome(result) == "cut":
+        assert result.closed, "a cut answer must end the connection"
+    if _outcome(result) != "502":
+        assert row.must_say in result.data, f"{row.why}: {result.data!r}"
+    assert not row.never_says or row.never_says not in result.data, f"{row.why}: {result.data[:500]!r}"
+
+
+@pytest.mark.parametrize("row", HOSTILE, ids=lambda row: row.name)
+def test_next_answers_belong_to_their_requests(row: Hostile, transcripts: dict[str, Transcript]) -> None:
+    """A good request behind a hostile answer, to the same backend, gets its own answer."""
+    transcript = transcripts[row.name]
+    assert _echoed(transcript.new) == [f"/{_backend(row)}/new"], transcript.new.data[:500]
+    if transcript.same is not None:
+        assert _echoed(transcript.same) == [f"/{_backend(row)}/same"], transcript.same.data[:500]
+
+
+def test_no_answer_is_shifted_when_all_are_mixed(front: Front, transcripts: dict[str, Transcript]) -> None:
+    """In hundreds of good and hostile requests at once, whoever gets a 200 for a good one gets his own."""
+    dice = random.Random(20_261)
+    served = 0
+
+    async def lane(requests: list[tuple[Hostile, str]]) -> int:
+        good = 0
+        async with pacing(front.port, set()) as pacer:
+            for row, tag in requests:
+                if not tag:
+                    await exchange(pacer, [_hostile_request(row)], methods=[_method(row)], wanted=1)
+                    continue
+                result = await exchange(pacer, [_get(row, tag)], wanted=1)
+                assert result.statuses in ((200,), (502,), (503,)), result.data[:500]
+                if result.statuses == (200,):
+                    assert _echoed(result) == [f"/{_backend(row)}/{tag}"]
+                    good += 1
+        return good
+
+    async def run() -> int:
+        rows = [row for row in HOSTILE if row.script.repeat == 1 and not row.script.early]
+        plan = [(dice.choice(rows), dice.choice(["", f"tag-{number}"])) for number in range(INTERLEAVINGS)]
+        return sum(await asyncio.gather(*(lane(plan[start::16]) for start in range(16))))
+
+    assert len(transcripts) == len(HOSTILE)
+    served = asyncio.run(run())
+    assert served > INTERLEAVINGS // 8
+
+
+def test_backends_saw_only_strict_requests(front: Front, transcripts: dict[str, Transcript]) -> None:
+    """However a backend misbehaves, what it is sent stays canonical."""
+    assert len(transcripts) == len(HOSTILE)
+    assert front.records.violations() == []
+
+
+def _backend(row: Hostile) -> str:
+    return "h-" + row.name.replace(",", "")
+
+
+def _method(row: Hostile) -> str:
+    return "POST" if row.method == "STREAM" else row.method
+
+
+def _get(row: Hostile, tag: str) -> bytes:
+    return f"GET /{_backend(row)}/{tag} HTTP/1.1\r\nHost: a.example\r\n\r\n".encode()
+
+
+def _hostile_request(row: Hostile) -> bytes:
+    target, body = f"/{_backend(row)}/hostile", b"x" * row.body_bytes
+    if row.method == "STREAM":
+        messages = [{"role": "user", "content": "hostile"}]
+        target, body = (
+            "/v1/chat/completions",
+            json.dumps({"model": _backend(row), "stream": True, "messages": messages}).encode(),
+        )
+    head = f"{_method(row)} {target} HTTP/1.1\r\nHost: a.example\r\nContent-Type: application/json\r\n"
+    framing = f"Content-Length: {len(body)}\r\n" if body else ""
+    return (head + framing + "\r\n").encode() + body
+
+
+async def _play(front: Front, row: Hostile) -> Transcript:
+    """Warm the backend's connection, send the hostile request, then good ones behind it."""
+    async with pacing(front.port, set()) as pacer:
+        await exchange(pacer, [_get(row, "warm")], wanted=1)
+        wire = await connect(front.port)
+        wire.transport.write(_hostile_request(row))
+        hostile = await _read_one(wire, pacer, _method(row))
+        same = None
+        if not wire.closed and _outcome(hostile) != "cut":
+            wire.data.clear()
+            wire.transport.write(_get(row, "same"))
+            same = await _read_one(wire, pacer, "GET")
+        wire.leave()
+        new = await exchange(pacer, [_get(row, "new")], wanted=1)
+    return Transcript(hostile, same, new)
+
+
+async def _read_one(wire: Wire, pacer: Pacer, method: str) -> Exchange:
+    """Wait for one whole answer or the end, and then until nothing more comes."""
+    try:
+        async with asyncio.timeout(10):
+            while not wire.closed and not any(answer.complete for answer in judge(wire, [method]).answers):
+                await wire.wait_change()
+    except TimeoutError:
+        return judge(wire, [method])
+    for _ in range(3):
+        await pacer.round_trip()
+    return judge(wire, [method])
+
+
+def _outcome(result: Exchange) -> str:
+    if len(result.answers) == 1 and result.answers[0].complete:
+        return "502" if result.statuses == (502,) else "whole"
+    return "cut" if result.closed else "open"
+
+
+def _echoed(result: Exchange) -> list[str]:
+    """The targets that the answers tell of, where they are echoes."""
+    return [
+        json.loads(answer.body)["target"] if answer.status == 200 else f"status {answer.status}"
+        for answer in result.answers
+    ]

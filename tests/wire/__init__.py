@@ -1,0 +1,1 @@
+"""Bytes: heads, framing, connections."""

@@ -2,9 +2,9 @@
 
 A contestant may be one process or many (a master and its workers, a launcher and the program it starts), so every
 figure is for the whole tree below one process id. CPU time is in nanoseconds, of each live thread
-(`/proc/PID/task/TID/schedstat`). What has ended is only in `/proc/PID/stat`, whose grain is a clock tick (10 ms): children
-that were waited for (`cutime + cstime`) are added, and where `utime + stime` says more than the live threads do, threads
-have ended and it is taken. Memory is PSS: pages shared between the processes of a tree are counted once.
+(`/proc/PID/task/TID/schedstat`). What has ended is only in `/proc/PID/stat`, whose grain is a clock tick (10 ms):
+children that were waited for (`cutime + cstime`) are added, and where `utime + stime` says more than the live threads
+do, threads have ended and it is taken. Memory is PSS: pages shared between the processes of a tree are counted once.
 """
 
 import contextlib

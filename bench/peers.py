@@ -77,7 +77,7 @@ CONTESTANTS = (
         arguments=("-m", "gpubalancer", "serve", "--config", "$config"),
         distribution="gpubalancer",
         config="gpubalancer.yaml",
-        settings="one worker; keys, metrics and access log on, full policy",
+        settings="one worker; keys, metrics and access log on",
     ),
     Contestant(
         name="haproxy",

@@ -65,6 +65,7 @@ class Attempt:
             data + content if content else data,
             wait_s=min(timeouts.first_byte_s, work.deadline_s - now_s),
             between_s=timeouts.between_bytes_s,
+            more=content is None and head.has_body,
             silent=head.method == "HEAD",
             upgrade=work.upgrade,
         )
@@ -93,8 +94,7 @@ class Attempt:
 
         exchange.body.pipe(pass_on)
         await exchange.body.finished()
-        if chunked:
-            upstream.write(_LAST_CHUNK)
+        upstream.end_request(_LAST_CHUNK if chunked else b"")
 
     def failed(self, error: UpstreamError) -> Attempted:
         """What is known of this try after it has failed."""

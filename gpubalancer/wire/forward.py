@@ -63,8 +63,10 @@ def request_lines(
         if name in _DROPPED_FROM_REQUESTS or name in nominated or name.startswith(_OWN_PREFIX):
             continue
         lines.append(b"%b: %b\r\n" % (name, value))
-    before = head.fields.get(b"via")
-    lines.append(b"via: %b\r\nx-request-id: %b\r\n" % (before + b", " + via if before else via, request_id))
+    passed = via
+    if b"via" in head.fields:
+        passed = b", ".join([*(value for name, value in head.headers if name == b"via"), via])
+    lines.append(b"via: %b\r\nx-request-id: %b\r\n" % (passed, request_id))
     lines.append(origin.credential_lines)
     if length is not None:
         lines.append(b"content-length: %d\r\n" % length)

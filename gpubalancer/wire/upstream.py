@@ -92,6 +92,7 @@ class Upstream(asyncio.Protocol):
         self._silent = silent
         self._upgrade = upgrade
         self._interim = 0
+        self._request_open = False
         self._head: ResponseHead | None = None
         self._head_bytes = 0
         self._headers: Headers = []
@@ -111,18 +112,27 @@ class Upstream(asyncio.Protocol):
     # The request's side.
 
     def send(
-        self, data: bytes, *, wait_s: float, between_s: float, silent: bool = False, upgrade: bool = False
+        self,
+        data: bytes,
+        *,
+        wait_s: float,
+        between_s: float,
+        more: bool = False,
+        silent: bool = False,
+        upgrade: bool = False,
     ) -> None:
-        """Send a request, or the head of one whose body follows through `write`.
+        """Send a request, or the head of one whose body follows through `write` and ends with `end_request`.
 
         Arguments:
             data: head, and body if it is at hand.
+            more: the body follows; an answer that comes before its end closes the connection.
             wait_s: seconds within which an answer must begin.
             between_s: seconds that may pass between two pieces of the answer.
             silent: the answer has no body (HEAD).
             upgrade: the backend may change the protocol.
         """
         self._begin(silent=silent, upgrade=upgrade)
+        self._request_open = more
         self._answer, self._done = self._loop.create_future(), self._loop.create_future()
         self.state = "waiting"
         self._between_s = between_s
@@ -133,6 +143,12 @@ class Upstream(asyncio.Protocol):
         """Send a further piece of a request that `send` began."""
         if self.state == "waiting":
             self._transport.write(piece)
+
+    def end_request(self, last: bytes) -> None:
+        """Send the end of a request that `send` began; after an early answer there is nobody to send it to."""
+        if self.state == "waiting":
+            self._request_open = False
+            self._transport.write(last)
 
     def throttle(self, on_writable: Callable[[bool], None] | None) -> None:
         """Call `on_writable(False)` while the backend takes no more, `on_writable(True)` when it does again."""
@@ -197,23 +213,32 @@ class Upstream(asyncio.Protocol):
             return
         except httptools.HttpParserError as error:
             if not self._complete:
-                self._pass_on(now_s)
-                self._fail(str(self._failure or error))
+                self._break(str(self._failure or error), now_s)
                 return
             self._excess = True
-        if self._head is None:
-            self._head_bytes += len(data)
-            if self._head_bytes > MOST_HEAD_BYTES:
-                self._fail("the head of the answer is endless")
-            return
-        self._fed_bytes += len(data)
-        if self._fed_bytes - self._body_bytes > MOST_HEAD_BYTES + CHUNK_OVERHEAD_RATIO * self._body_bytes:
-            self._pass_on(now_s)
-            self._fail("chunk extensions or trailers are endless")
+        endless = self._endless(len(data))
+        if endless:
+            self._break(endless, now_s)
         elif self._sink is not None:
             self._pass_on(now_s)
-        elif sum(map(len, self._pieces)) > HIGH_WATER_BYTES:
+        elif self._head is not None and sum(map(len, self._pieces)) > HIGH_WATER_BYTES:
             self.pause_reading()
+
+    def _endless(self, fed_bytes: int) -> str:
+        """What of the answer goes on for too long, empty if nothing does."""
+        if self._head is None:
+            self._head_bytes += fed_bytes
+            return "the head of the answer is endless" if self._head_bytes > MOST_HEAD_BYTES else ""
+        self._fed_bytes += fed_bytes
+        body_bytes = self._body_bytes
+        if self._fed_bytes - body_bytes > MOST_HEAD_BYTES + CHUNK_OVERHEAD_RATIO * body_bytes:
+            return "chunk extensions or trailers are endless"
+        return ""
+
+    def _break(self, why: str, now_s: float) -> None:
+        """Pass on what was good, and give up."""
+        self._pass_on(now_s)
+        self._fail(why)
 
     def _pass_on(self, now_s: float) -> None:
         """Give the sink what has been parsed, the end included."""
@@ -235,8 +260,8 @@ class Upstream(asyncio.Protocol):
         self.deadline_s = NEVER
         head, unsent_bytes = self._head, self._transport.get_write_buffer_size()
         framed = head is not None and (head.chunked or head.length is not None or head.status in _BODILESS)
-        doubtful = not framed or self._silent or self._excess or unsent_bytes or self.state == "closed"
-        if head is None or not head.keep_alive or doubtful:
+        unsent = self._request_open or unsent_bytes or self.state == "closed"
+        if head is None or not head.keep_alive or not framed or unsent or self._silent or self._excess:
             self.abort()
         else:
             self.state = "idle"

@@ -6,7 +6,7 @@ it caused has had its turn. A busy machine makes the round trips slower and the 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ from tests.attack.recorder import SERIAL
 
 DEADLINE_S = 10.0
 PACE = b"GET /pace HTTP/1.1\r\nHost: pace.example\r\n\r\n"
-QUIET_TRIPS = 3  # read the bytes, pass them on, pass the answer back
+QUIET_TRIPS = 10  # read, connect to the backend, pass on, read there, pass back: each in a turn of its own, doubled
 
 
 class Wire(asyncio.Protocol):
@@ -69,6 +69,7 @@ class Pacer:
         self.claimed = claimed
         self.request = request
         self.wire: Wire | None = None
+        self.trips = 0
 
     async def round_trip(self) -> None:
         """One request and its answer.
@@ -87,6 +88,7 @@ class Pacer:
         assert answers[0].status == 200, answers[0]
         self.claimed.update(serials(answers))
         self.wire.data.clear()
+        self.trips += 1
 
     def close(self) -> None:
         """End the connection."""
@@ -144,16 +146,9 @@ async def exchange(
     Ends when the server closes; unless `closes`, also when at least `wanted` answers are whole and nothing more comes.
     After `DEADLINE_S` it ends with what there is. The serials of the answers are added to the pacer's claims.
     """
-    wire = await connect(pacer.port)
+    wire = await _open_and_send(pacer, segments)
     try:
         async with asyncio.timeout(DEADLINE_S):
-            for segment in segments[:-1]:
-                wire.transport.write(segment)
-                await pacer.round_trip()
-                if wire.closed:
-                    break
-            else:
-                wire.transport.write(segments[-1])
             await _wait_end(wire, pacer, methods, None if closes else wanted)
     except TimeoutError:
         pass
@@ -183,3 +178,40 @@ async def _wait_end(wire: Wire, pacer: Pacer, methods: Sequence[str], wanted: in
             await pacer.round_trip()
         if len(wire.data) == seen:
             return
+
+
+async def exchange_all(pacer: Pacer, requests: Sequence[Sequence[bytes]], seen: Callable[[], int]) -> list[Exchange]:
+    """Send many requests of which nobody knows how many answers they get, each on a connection of its own.
+
+    No connection is left before all are quiet: nothing has come on any of them, or to the backend, for several round
+    trips. Otherwise a client that leaves early would make an honest request look smuggled.
+
+    Arguments:
+        pacer: on the same balancer.
+        requests: the segments of each.
+        seen: how many requests the backend has seen.
+    """
+    wires = [await _open_and_send(pacer, segments) for segments in requests]
+    try:
+        async with asyncio.timeout(DEADLINE_S):
+            before = -1
+            while before != (now := sum(len(wire.data) + wire.closed for wire in wires) + seen() - pacer.trips):
+                before = now
+                for _ in range(QUIET_TRIPS):
+                    await pacer.round_trip()
+    finally:
+        for wire in wires:
+            wire.leave()
+    results = [judge(wire, ()) for wire in wires]
+    pacer.claimed.update(*(serials(result.answers) for result in results))
+    return results
+
+
+async def _open_and_send(pacer: Pacer, segments: Sequence[bytes]) -> Wire:
+    wire = await connect(pacer.port)
+    for number, segment in enumerate(segments):
+        if number:
+            await pacer.round_trip()
+        if not wire.closed:
+            wire.transport.write(segment)
+    return wire

@@ -40,6 +40,10 @@ class Records:
         """All whole requests by serial."""
         return {serial: request for connection in list(self.connections) for serial, request in connection.requests}
 
+    def count(self) -> int:
+        """How many whole requests have come."""
+        return sum(len(connection.requests) for connection in list(self.connections))
+
     def violations(self) -> list[str]:
         """Everything that should never have been sent to a backend, one sentence each."""
         verdicts = [str(connection.verdict) for connection in self.connections if connection.verdict]

@@ -14,6 +14,7 @@ _JSON = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
 _EVENTS = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
 _CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
 _OK = _JSON + b"Content-Length: 2\r\n\r\n{}"
+_TOO_LARGE = b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 2\r\n\r\n{}"
 _EVENT = b'data: {"choices":[{"index":0,"delta":{"content":"a"}}]}\n\n'
 
 REFUSED = frozenset({"502"})
@@ -35,6 +36,8 @@ class Hostile:
         status: of a whole answer.
         method: of the request; `STREAM` asks for a chat completion as a stream.
         body_bytes: of the request.
+        held_bytes: of that body, not sent before the answer has come, and then never.
+        chunked: how the body is framed.
         must_say: what the client must find in a cut or whole answer.
         never_says: what must not reach the client.
     """
@@ -46,6 +49,8 @@ class Hostile:
     status: int = 200
     method: str = "GET"
     body_bytes: int = 0
+    held_bytes: int = 0
+    chunked: bool = False
     must_say: bytes = b""
     never_says: bytes = b"poison"
 
@@ -228,7 +233,7 @@ HOSTILE: list[Hostile] = [
     Hostile("byte-by-byte", _sends(*[bytes([byte]) for byte in _OK]), WHOLE, "9112 2"),
     Hostile(
         "early-and-fin",
-        _sends(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 2\r\n\r\n{}", end=End.FIN, early=True),
+        _sends(_TOO_LARGE, end=End.FIN, early=True),
         ANY,
         "9112 9.3",
         status=413,
@@ -237,7 +242,7 @@ HOSTILE: list[Hostile] = [
     ),
     Hostile(
         "early-and-stay",
-        _sends(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 2\r\n\r\n{}", early=True),
+        _sends(_TOO_LARGE, early=True),
         WHOLE,
         "9112 9.3",
         status=413,
@@ -246,12 +251,33 @@ HOSTILE: list[Hostile] = [
     ),
     Hostile(
         "early-and-rst",
-        _sends(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 2\r\n\r\n{}", end=End.RST, early=True),
+        _sends(_TOO_LARGE, end=End.RST, early=True),
         ANY,
         "9112 9.3",
         status=413,
         method="POST",
         body_bytes=900_000,
+    ),
+    Hostile(
+        "early-to-half-a-body",
+        _sends(_TOO_LARGE, early=True),
+        WHOLE,
+        "9112 9.3",
+        status=413,
+        method="POST",
+        body_bytes=1000,
+        held_bytes=500,
+    ),
+    Hostile(
+        "early-to-half-the-chunks",
+        _sends(_TOO_LARGE, early=True),
+        WHOLE,
+        "9112 9.3",
+        status=413,
+        method="POST",
+        body_bytes=1000,
+        held_bytes=500,
+        chunked=True,
     ),
     Hostile(
         "stream-cut",

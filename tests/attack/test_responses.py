@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pytest
 
 from tests.attack.balancer import backend, balancing, recording_backend
-from tests.attack.client import Exchange, Pacer, Wire, connect, exchange, judge, pacing
+from tests.attack.client import QUIET_TRIPS, Exchange, Pacer, Wire, connect, exchange, judge, pacing
 from tests.attack.hostile import HostileProtocol
 from tests.attack.recorder import EchoProtocol, Records, serving
 from tests.attack.responses import HOSTILE, Hostile
@@ -137,13 +137,14 @@ def _hostile_request(row: Hostile) -> bytes:
     target, body = f"/{_backend(row)}/hostile", b"x" * row.body_bytes
     if row.method == "STREAM":
         messages = [{"role": "user", "content": "hostile"}]
-        target, body = (
-            "/v1/chat/completions",
-            json.dumps({"model": _backend(row), "stream": True, "messages": messages}).encode(),
-        )
+        target = "/v1/chat/completions"
+        body = json.dumps({"model": _backend(row), "stream": True, "messages": messages}).encode()
     head = f"{_method(row)} {target} HTTP/1.1\r\nHost: a.example\r\nContent-Type: application/json\r\n"
+    if row.chunked:
+        sent = f"{head}Transfer-Encoding: chunked\r\n\r\n{len(body):x}\r\n".encode() + body
+        return sent[: len(sent) - row.held_bytes]
     framing = f"Content-Length: {len(body)}\r\n" if body else ""
-    return (head + framing + "\r\n").encode() + body
+    return f"{head}{framing}\r\n".encode() + body[: len(body) - row.held_bytes]
 
 
 async def _play(front: Front, row: Hostile) -> Transcript:
@@ -154,7 +155,7 @@ async def _play(front: Front, row: Hostile) -> Transcript:
         wire.transport.write(_hostile_request(row))
         hostile = await _read_one(wire, pacer, _method(row))
         same = None
-        if not wire.closed and _outcome(hostile) != "cut":
+        if not wire.closed and _outcome(hostile) != "cut" and not row.held_bytes:
             wire.data.clear()
             wire.transport.write(_get(row, "same"))
             same = await _read_one(wire, pacer, "GET")
@@ -171,7 +172,7 @@ async def _read_one(wire: Wire, pacer: Pacer, method: str) -> Exchange:
                 await wire.wait_change()
     except TimeoutError:
         return judge(wire, [method])
-    for _ in range(3):
+    for _ in range(QUIET_TRIPS):
         await pacer.round_trip()
     return judge(wire, [method])
 

@@ -1,9 +1,8 @@
 """A backend's connection: what it takes for an answer, and when it may serve again."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -96,15 +95,9 @@ def playing(test: Callable[[Wire], None]) -> Callable[[], None]:
     return run
 
 
-def play(scene: Callable[[Wire], Coroutine[Any, Any, None]] | Callable[[Wire], None]) -> None:
+def play(scene: Callable[[Wire], None]) -> None:
     """Run a scene with its connection, inside an event loop."""
-
-    async def run() -> None:
-        done = scene(Wire())
-        if done is not None:
-            await done
-
-    asyncio.run(run())
+    playing(scene)()
 
 
 @playing

@@ -39,9 +39,10 @@ def findings(policy: "Policy") -> list[Finding]:
     return [finding for check in CHECKS for finding in check(policy)]
 
 
-def quoted(value: str) -> str:
+def quoted(value: str, longest: int = 60) -> str:
     """A text as a message shows it: in quotes, on one line, cut when long."""
-    return json.dumps(value if len(value) <= 60 else value[:57] + "...", ensure_ascii=not value.isprintable())
+    cut = value if len(value) <= longest else value[: longest - 3] + "..."
+    return json.dumps(cut, ensure_ascii=not value.isprintable())
 
 
 def near(value: str, known: Iterable[str]) -> str:

@@ -38,7 +38,7 @@ def _all_faults(error: ValidationError, tree: Tree) -> list[Fault]:
         disagreeing = _disagreements(_without(tree.data, faulty), tree)
     if any(map(_is_referred_to, faulty)):
         disagreeing = []
-    others = [fault for fault in disagreeing if not any(fault.path[: len(path)] == path for path in faulty)]
+    others = [fault for fault in disagreeing if not any(_is_within(fault.path, path) for path in faulty)]
     return tree.faults + wrong + others
 
 
@@ -55,6 +55,12 @@ def _is_referred_to(path: Path) -> bool:
     """True for what other sections name: a section, one item of it, a name, an alias."""
     is_item = len(path) <= 2 and path[:1] in (("tiers",), ("models",), ("backends",), ("tenants",))
     return not path or is_item or path[-1] == "name" or "aliases" in path
+
+
+def _is_within(path: Path, other: Path) -> bool:
+    """True if one of the two is the other or a part of it: then the one may be an echo of the other."""
+    shared = min(len(path), len(other))
+    return path[:shared] == other[:shared]
 
 
 def _without(data: Any, paths: Iterable[Path]) -> Any:

@@ -83,7 +83,7 @@ def _unreadable(policy: Policy) -> Iterator[tuple[Path, str, str]]:
     """The certificates and keys that cannot be read, so that this is known before they are needed."""
     for path, file in _named_files(policy):
         if not (file.is_file() and os.access(file, os.R_OK)):
-            yield path, quoted(str(file)), "a file that can be read"
+            yield path, quoted(str(file), 4096), "a file that can be read"
 
 
 def _named_files(policy: Policy) -> Iterator[tuple[Path, FilePath]]:

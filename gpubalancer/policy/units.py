@@ -53,9 +53,9 @@ class Period:
 
 def duration_s(value: object) -> float:
     """Seconds from `250ms 10s 5m 1h 1d`, rounded to a nanosecond. A bare number is refused: it has no unit."""
-    if _is_number(value):
-        raise ValueError(f'{DURATION}: "{value}" has no unit')
     number, unit = _split(value, DURATION)
+    if not unit:
+        raise ValueError(f'{DURATION}: "{value}" has no unit')
     if unit not in _DURATION_UNITS_S:
         raise ValueError(DURATION + _unit_hint(unit, _DURATION_UNITS_S))
     seconds = (number * _DURATION_UNITS_S[unit]).quantize(_NANOSECOND)
@@ -134,10 +134,6 @@ def write_count(number: float) -> int | float | str:
 def write_period(value: Period) -> str:
     """The period as it was written."""
     return value.text
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _split(value: object, expected: str) -> tuple[Decimal, str]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 TAIL_BYTES = 4096
 """Where usage is looked for; a usage object is about 200 bytes, and a finish chunk about 300."""
 
-_USAGE = re.compile(rb'"usage"\s*:\s*(?=\{)')
+_USAGE = b'"usage"'
 _ABORTED = re.compile(rb'"finish_reason"\s*:\s*"abort"')
 _DECODER = json.JSONDecoder()
 _PROMPT = ("prompt_tokens", "input_tokens")
@@ -30,10 +30,9 @@ class Usage:
 
 def read_usage(tail: bytes) -> Usage | None:
     """The last usage object in the end of an answer; None if there is none that makes sense."""
-    start = None
-    for match in _USAGE.finditer(tail):
-        start = match.end()
-    if start is None:
+    named = tail.rfind(_USAGE)
+    start = tail.find(b"{", named)
+    if named < 0 or tail[named + len(_USAGE) : start].strip() != b":":
         return None
     try:
         fields, _ = _DECODER.raw_decode(tail[start:].decode("utf-8", "replace"))

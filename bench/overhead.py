@@ -24,15 +24,34 @@ from bench import accounting, machine
 from bench.load import play_apart
 from bench.peers import CONTESTANTS, OURS, Contestant
 from bench.report import DIRECT, Findings, as_json, markdown
-from bench.running import Cores, StartError, backends, contestant, divide_cores, raise_file_limit, run_values
-from bench.workloads import DEFAULT_RATE_PER_S, INTERVAL_S, WARM_UP, WARM_UP_S, WORKLOADS, Point, point
+from bench.running import (
+    Cores,
+    StartError,
+    backends,
+    contestant,
+    divide_cores,
+    end_processes_on_sigterm,
+    raise_file_limit,
+    run_values,
+)
+from bench.workloads import DEFAULT_RATE_PER_S, INTERVAL_S, WARM_UP, WARM_UP_S, WORKLOADS, Idle, Point, point
 
 CHECKOUT = Path(__file__).parent.parent
-REST_S = 0.3  # between warm-up and the reading of idle memory
+REST_S = 0.3  # after the warm-up
+IDLE_S = 1.0  # for how long an idle contestant is watched
 
 
 def _say(text: str) -> None:
     click.echo(text, err=True)
+
+
+def watch_idle(pid: int) -> Idle:
+    """Memory and CPU of a process tree while nothing is asked of it."""
+    time.sleep(REST_S)
+    before_s, start_s = accounting.cpu_s(pid), time.perf_counter()
+    time.sleep(IDLE_S)
+    used_s = accounting.cpu_s(pid) - before_s
+    return Idle(accounting.memory_bytes(pid), used_s / (time.perf_counter() - start_s))
 
 
 @dataclass(frozen=True)
@@ -53,13 +72,12 @@ class Bench:
         name = row.name if row else DIRECT
         warm_up = WARM_UP.plan(row, ports, key, WARM_UP_S, self.rate_per_s, 0, pid)
         play_apart(warm_up, self.cores.others)
-        time.sleep(REST_S)
-        idle_bytes = accounting.memory_bytes(pid) if pid else 0
+        idle = watch_idle(pid) if pid else Idle()
         points = []
         for workload in WORKLOADS:
             plan = workload.plan(row, ports, key, self.seconds, self.rate_per_s, self.seed + number, pid)
             result = play_apart(plan, self.cores.others)
-            points.append(point(name, workload, number, plan, result, idle_bytes))
+            points.append(point(name, workload, number, plan, result, idle))
             cost_us = points[-1].cpu_us
             _say(f"  {name:14} {workload.name:12} {f'{cost_us:9.1f} us' if cost_us else '':12} failed {result.failed}")
         return points
@@ -139,6 +157,7 @@ def main(
 ) -> None:
     """Measure, then write the report. Ends with 1 if the balancer itself was asked for and did not start."""
     raise_file_limit()
+    end_processes_on_sigterm()
     taken_at = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
     rows = chosen(only)
     found = {row.name: row.find(peers) for row in rows}

@@ -2,8 +2,9 @@
 
 py-spy samples the stacks of the running process tree from outside and writes them folded ("outer;inner count"). A
 function's own share is of samples with it innermost; its whole share is of samples with it anywhere. Time in native
-code counts for the Python function that called it. Run it as a module only: a script's folder would hide Python's own
-`profile`.
+code counts for the Python function that called it. What lets go of the interpreter's lock (waiting, and libuv's reads
+of sockets) is left out unless `--all` is given, because waits cannot be told from work there. Run it as a module only:
+a script's folder would hide Python's own `profile`.
 
     python -m bench.profile --workload stream_1000
 """
@@ -21,7 +22,16 @@ import click
 
 from bench.load import play_apart
 from bench.peers import CONTESTANTS, OURS
-from bench.running import CHECKOUT, StartError, backends, contestant, divide_cores, raise_file_limit, run_values
+from bench.running import (
+    CHECKOUT,
+    StartError,
+    backends,
+    contestant,
+    divide_cores,
+    end_processes_on_sigterm,
+    raise_file_limit,
+    run_values,
+)
 from bench.workloads import DEFAULT_RATE_PER_S, INTERVAL_S, WORKLOADS
 
 SAMPLES_PER_S = 500
@@ -61,18 +71,24 @@ def find_py_spy(peers: Path) -> Path:
 @click.option("--rate", "rate_per_s", type=click.FloatRange(1), default=DEFAULT_RATE_PER_S, show_default=True)
 @click.option("--rows", type=click.IntRange(1), default=30, show_default=True)
 @click.option("--lines", is_flag=True, help="Tell lines apart, not only functions.")
+@click.option(
+    "--gil/--all", default=True, show_default=True, help="Only what holds the interpreter's lock, or waits too."
+)
 @click.option("--native", is_flag=True, help="Show frames of native extensions too (slower).")
 @click.option("--peers", type=click.Path(path_type=Path), default=CHECKOUT / ".venvs")
-def main(name: str, seconds: float, rate_per_s: float, rows: int, lines: bool, native: bool, peers: Path) -> None:
+def main(
+    name: str, seconds: float, rate_per_s: float, rows: int, lines: bool, gil: bool, native: bool, peers: Path
+) -> None:
     """Profile the balancer under one workload and print the top functions."""
     raise_file_limit()
+    end_processes_on_sigterm()
     py_spy, cores = find_py_spy(peers), divide_cores(sorted(os.sched_getaffinity(0)))
     (workload,) = (workload for workload in WORKLOADS if workload.name == name)
     (row,) = (row for row in CONTESTANTS if row.name == OURS)
     with tempfile.TemporaryDirectory(prefix="profile-") as scratch, backends(cores, Path(scratch), INTERVAL_S) as ports:
         values, stacks = run_values(ports), Path(scratch) / "stacks.txt"
         options = [] if lines else ["--function"]
-        options += ["--native"] if native else []
+        options += [flag for flag, wanted in (("--gil", gil), ("--native", native)) if wanted]
         try:
             with contestant(row, Path(sys.executable), values, cores, Path(scratch) / OURS) as started:
                 plan = workload.plan(row, (int(values["port"]),), values["key"], seconds, rate_per_s, 0, started.pid)

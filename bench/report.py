@@ -136,14 +136,15 @@ def verdict_table(verdicts: Sequence[Verdict]) -> str:
 def markdown(findings: Findings) -> str:
     """The whole report."""
     visits = [point for point in findings.points if point.workload == WORKLOADS[0].name]
-    idle = {
-        name: cell(spread([p.idle_bytes / 2**20 for p in visits if p.contestant == name])) for name in findings.versions
-    }
-    contestants = [[name, text, findings.settings[name], idle[name]] for name, text in findings.versions.items()]
+    contestants = []
+    for name, version in findings.versions.items():
+        memory_mb = spread([point.idle_bytes / 2**20 for point in visits if point.contestant == name])
+        cpu_percent = spread([point.idle_cpu_fraction * 100 for point in visits if point.contestant == name])
+        contestants.append([name, version, findings.settings[name], cell(memory_mb), cell(cpu_percent)])
     late = [point.late_p99_ms for point in findings.points if point.late_p99_ms is not None]
     busy = [point.generator_busy_fraction for point in findings.points]
-    trust = f"The load generator used at most {max(busy, default=0):.0%} of a core and was at p99 at most "
-    trust += f"{max(late, default=0):.1f} ms late on its own plan.\n"
+    trust = f"The load generator used at most {max(busy, default=0):.0%} of a core; the p99 of its lateness on its "
+    trust += f"own plan, in ms: {cell(spread(late))}.\n"
     parts = [
         "# Overhead beside the peers\n",
         f"Taken {findings.taken_at} by one command:\n\n    {findings.command}\n",
@@ -151,7 +152,7 @@ def markdown(findings: Findings) -> str:
         "## Targets\n",
         verdict_table(judge(findings.points)),
         "## Contestants\n",
-        table(["", "version", "settings", "idle memory, MB"], contestants),
+        table(["", "version", "settings", "idle memory, MB", "idle CPU, % of a core"], contestants),
         "".join(f"* left out: **{name}**: {why}\n" for name, why in findings.absent.items()),
         "".join(f"* {note}\n" for note in findings.notes),
         *(f"## {workload.title}\n\n{workload_table(findings, workload)}" for workload in WORKLOADS),

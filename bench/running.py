@@ -113,6 +113,11 @@ def _end(started: subprocess.Popen[bytes]) -> None:
     started.wait()
 
 
+def end_processes_on_sigterm() -> None:
+    """Make SIGTERM an orderly end, so that what was started is ended too (SIGINT is one already)."""
+    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(128 + signal.SIGTERM))
+
+
 def raise_file_limit() -> None:
     """As many open files as the system allows: a thousand streams are two thousand sockets in a balancer."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -59,6 +59,14 @@ WARM_UP = Workload("warm_up", "Warm-up", 1024)
 
 
 @dataclass(frozen=True)
+class Idle:
+    """What a contestant uses after its warm-up with nobody asking anything."""
+
+    memory_bytes: int = 0
+    cpu_fraction: float = 0.0
+
+
+@dataclass(frozen=True)
 class Point:
     """One workload of one visit: figures per request or event, as the report shows them."""
 
@@ -73,6 +81,7 @@ class Point:
     failed: int
     errors: dict[str, int]
     idle_bytes: int
+    idle_cpu_fraction: float  # of one core, with nobody asking anything
     stream_kb: float | None  # memory over idle for each open stream
     streams: int
     rate_per_s: float
@@ -80,7 +89,7 @@ class Point:
     generator_busy_fraction: float
 
 
-def point(contestant: str, workload: Workload, number: int, plan: Plan, result: Result, idle_bytes: int) -> Point:
+def point(contestant: str, workload: Workload, number: int, plan: Plan, result: Result, idle: Idle) -> Point:
     """What a result means per unit; a contestant that did nothing right has no cost, not a cost of zero."""
     watched = plan.watch_pid > 0
     per_stream = watched and result.open_streams > 0
@@ -95,8 +104,9 @@ def point(contestant: str, workload: Workload, number: int, plan: Plan, result: 
         done=result.done,
         failed=result.failed,
         errors=result.errors,
-        idle_bytes=idle_bytes,
-        stream_kb=(result.memory_bytes - idle_bytes) / result.open_streams / 1024 if per_stream else None,
+        idle_bytes=idle.memory_bytes,
+        idle_cpu_fraction=idle.cpu_fraction,
+        stream_kb=(result.memory_bytes - idle.memory_bytes) / result.open_streams / 1024 if per_stream else None,
         streams=plan.connections if workload.streams else 0,
         rate_per_s=plan.rate_per_s,
         late_p99_ms=result.late_p99_ms,

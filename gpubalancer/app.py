@@ -63,7 +63,11 @@ class Balancer:
         """Serve until told to stop."""
         policy = self._reloader.policy
         runner = await _open_admin(self, policy)
-        self._ask(policy)
+        try:
+            self._ask(policy)
+        except OSError as error:
+            await runner.cleanup()
+            raise StartError(f"The TLS files of a backend can't be used: {error.strerror or error}.") from None
         jobs = [asyncio.create_task(job) for job in (self._prober.run(), self._discover())]
         stop = asyncio.Event()
         _on_signals(stop, self._reloader, self._supervisor)
@@ -137,7 +141,10 @@ class Balancer:
                     if found is not None:
                         self._discovered[backend.name] = found
                 await self._supervisor.learn(
-                    {name: Discovery(found.models, found.engine) for name, found in self._discovered.items()}
+                    {
+                        name: Discovery(found.models, found.engine, found.kind)
+                        for name, found in self._discovered.items()
+                    }
                 )
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(DISCOVERY_RETRY_S):

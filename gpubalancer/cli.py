@@ -19,9 +19,10 @@ from gpubalancer import __version__, logs
 from gpubalancer.app import StartError, work
 from gpubalancer.app import serve as run_balancer
 from gpubalancer.control.reload import fingerprint
-from gpubalancer.policy.faults import PolicyError
+from gpubalancer.policy.faults import PolicyError, UnreadableFilesError
 from gpubalancer.policy.load import load
 from gpubalancer.policy.schema import Policy
+from gpubalancer.policy.settings import idle
 from gpubalancer.sim.command import engine
 
 KEY_BYTES = 24
@@ -115,8 +116,15 @@ main.add_command(engine)
 
 def _load_or_exit(path: Path) -> Policy:
     try:
-        return load(path, os.environ)
+        policy = load(path, os.environ)
+    except UnreadableFilesError as error:
+        others = len(error.faults) - 1
+        click.echo(error.faults[0].line() + (f" (and {others} more)" if others else ""), err=True)
+        sys.exit(1)
     except PolicyError as error:
         for fault in error.faults:
             click.echo(fault.line(), err=True)
         sys.exit(2)
+    for setting in idle(policy):
+        click.echo(f"{path}: warning: {setting} is checked, but this version does not act on it", err=True)
+    return policy

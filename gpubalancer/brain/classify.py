@@ -42,7 +42,9 @@ class Document:
             return self.content
         quoted = orjson.dumps(name)
         matches = list(_MODEL_VALUE.finditer(self.content))
-        if len(matches) == 1 and self.content.count(b'"model"') == 1:
+        # With one key of that name and none spelt with escapes, it is the top-level one that was read.
+        plain = self.content.count(b'"model"') == 1 and not _ESCAPED_LETTER.search(self.content)
+        if plain and len(matches) == 1:
             start, end = matches[0].span(1)
             return self.content[: start - 1] + quoted + self.content[end + 1 :]
         text = self.content.decode()
@@ -133,6 +135,8 @@ def classify(
         tier=_tier(fields.get(_TIER), tenant, policy.tier_ranks),
         streamed=streamed,
         deadline_s=_deadline(fields.get(_DEADLINE), received_s),
+        kinds=frozenset(tenant.kinds) if tenant.kinds is not None else None,
+        labels=frozenset(tenant.labels.items()),
         claim=claim,
         sent_name=None if renamable else asked,
         upgrade=upgrade,

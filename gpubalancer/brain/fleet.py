@@ -20,6 +20,7 @@ from gpubalancer.policy.schema import Policy
 
 Flags = NDArray[np.bool_]
 _CACHE_LIMIT = 4096
+_Key = tuple[object, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,7 @@ class Discovery:
 
     models: tuple[str, ...] = ()
     engine: str | None = None
+    kind: str | None = None
 
 
 @dataclass(frozen=True)
@@ -41,10 +43,12 @@ class Fleet:
     served: tuple[Mapping[str, str], ...]
     """Per backend: public model name -> the backend's own name."""
     apis: tuple[frozenset[str], ...]
+    kinds: tuple[str | None, ...]
+    labels: tuple[frozenset[tuple[str, str]], ...]
     claims: tuple[tuple[str, ...], ...]
     upgrades: tuple[tuple[str, ...], ...]
     aliases: Mapping[str, str]
-    _cache: dict[tuple[str, str | None, str | None, int, str | None, bool], Flags] = field(default_factory=dict)
+    _cache: dict[_Key, Flags] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -68,7 +72,7 @@ class Fleet:
 
     def eligible(self, work: Work) -> Flags:
         """Backends that could ever serve this work. Kept, because few kinds of work repeat."""
-        key = (work.api, work.model, work.sent_name, work.tier, work.claim, work.upgrade)
+        key = (work.api, work.model, work.sent_name, work.tier, work.kinds, work.labels, work.claim, work.upgrade)
         flags = self._cache.get(key)
         if flags is None:
             if len(self._cache) >= _CACHE_LIMIT:
@@ -92,7 +96,11 @@ class Fleet:
             known_as = self.served[index].get(work.model)
             if known_as is None or work.sent_name not in (None, known_as):
                 return "model"
-        return "clearance" if self.clearance[index] < work.tier else None
+        if self.clearance[index] < work.tier:
+            return "clearance"
+        # A kind that is not known yet is not among those allowed.
+        of_allowed_kind = work.kinds is None or self.kinds[index] in work.kinds
+        return None if of_allowed_kind and work.labels <= self.labels[index] else "tenant"
 
 
 def build_fleet(policy: Policy, rows: Mapping[str, int], discovered: Mapping[str, Discovery]) -> Fleet:
@@ -115,6 +123,8 @@ def build_fleet(policy: Policy, rows: Mapping[str, int], discovered: Mapping[str
             frozenset(backend.apis) if backend.apis is not None else apis_of(backend.engine or known.engine)
             for backend, known in zip(policy.backends, found, strict=True)
         ),
+        kinds=tuple(backend.kind or known.kind for backend, known in zip(policy.backends, found, strict=True)),
+        labels=tuple(frozenset(backend.labels.items()) for backend in policy.backends),
         claims=tuple(backend.paths for backend in policy.backends),
         upgrades=tuple(backend.upgrades for backend in policy.backends),
         aliases={alias: name for name, model in policy.models.items() for alias in model.aliases},
@@ -130,5 +140,9 @@ def _claims(paths: Sequence[str], path: str) -> bool:
 
 
 def allows(patterns: Sequence[str], model: str) -> bool:
-    """True if a tenant whose `models` are these patterns may use a model."""
-    return any(pattern == "*" or fnmatchcase(model, pattern) for pattern in patterns)
+    """True if a tenant whose `models` are these patterns may use a model; only `*` stands for something else."""
+    return any(pattern == "*" or fnmatchcase(model, _only_stars(pattern)) for pattern in patterns)
+
+
+def _only_stars(pattern: str) -> str:
+    return pattern.replace("[", "[[]").replace("?", "[?]")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-Reason = Literal["api", "model", "clearance", "claim", "down", "draining", "tried", "slots"]
+Reason = Literal["api", "model", "clearance", "tenant", "claim", "down", "draining", "tried", "slots"]
 """Why a backend was dropped, in the order in which constraints are looked at."""
 
 

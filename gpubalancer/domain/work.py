@@ -22,3 +22,7 @@ class Work:
     can serve the request."""
     upgrade: bool = False
     """The client asks for another protocol on a path that allows it."""
+    kinds: frozenset[str] | None = None
+    """Kinds of backend that the tenant may use; None for all."""
+    labels: frozenset[tuple[str, str]] = frozenset()
+    """Labels that a backend must carry to serve the tenant."""

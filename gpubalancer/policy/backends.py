@@ -227,7 +227,7 @@ class Backend(Part):
     )
     engine: Name | None = Field(
         default=None,
-        description="Program: `vllm`, `sglang`, `llamacpp`, `ollama`, `tgi`, `triton`, `openai`. "
+        description="Program: `vllm`, `sglang`, `llamacpp`, `ollama`, `tgi`, `triton`, `openai`, `anthropic`. "
         "Asked of the server if not given.",
     )
     hardware: Name | None = Field(
@@ -254,12 +254,14 @@ class Backend(Part):
         default=(), description="Paths on which a protocol upgrade (WebSocket) may be asked."
     )
     credential: Secret = Field(
-        default=None, description="Sent to it as `Authorization: Bearer`, in place of the client's key."
+        default=None,
+        description="Sent to it in place of the client's key, as `Authorization: Bearer` (`x-api-key` if the engine is "
+        "`anthropic`).",
     )
     tls: BackendTls | None = Field(default=None, description="Trust and identity for an `https` URL.")
     telemetry: BackendTelemetry = Field(default=BackendTelemetry(), description=later("Where its state is read."))
     price: Price = Field(default=Price(), description=later("What it costs."))
-    labels: Labels = Field(default={}, description=later("Your own words for rules and tenants to choose by."))
+    labels: Labels = Field(default={}, description="Your own words for rules and tenants to choose by.")
 
     @property
     def address(self) -> Address:

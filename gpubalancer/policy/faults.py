@@ -45,6 +45,10 @@ class PolicyError(Exception):
         super().__init__("\n".join(fault.line() for fault in self.faults))
 
 
+class UnreadableFilesError(PolicyError):
+    """The policy is right, but files that it names (certificates, keys) can't be read on this machine."""
+
+
 def dotted(path: Path) -> str:
     """A path as people write it: `backends[1].slots`, `models["llama-3.1-8b"].aliases`."""
     text = ""

@@ -18,7 +18,7 @@ from gpubalancer.policy.backends import BackendTls
 from gpubalancer.policy.checks import Path, quoted
 from gpubalancer.policy.expand import ExpansionError, expand, read_secret
 from gpubalancer.policy.explain import Tree
-from gpubalancer.policy.faults import Fault, PolicyError
+from gpubalancer.policy.faults import Fault, PolicyError, UnreadableFilesError
 from gpubalancer.policy.judge import judge
 from gpubalancer.policy.listen import ServerTls
 from gpubalancer.policy.schema import Policy
@@ -58,7 +58,7 @@ def parse(text: str, file: str, folder: FilePath, environ: Mapping[str, str]) ->
         raise PolicyError([_broken(file, 1, f"an escape for a character that does not exist ({error})")]) from None
     policy = judge(reader.tree, folder)
     if unreadable := [reader.tree.fault(*found) for found in _unreadable(policy)]:
-        raise PolicyError(unreadable)
+        raise UnreadableFilesError(unreadable)
     return policy
 
 

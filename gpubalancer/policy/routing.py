@@ -113,7 +113,7 @@ class Queue(Part):
     """Requests that wait for a slot."""
 
     limit: Annotated[int, count(0)] = Field(
-        default=1000, description="Most requests that wait, over all workers; 0 for no queue."
+        default=1000, description="Most requests that wait in one worker; 0 for no queue."
     )
     timeout_s: Timeout = Field(default=30.0, alias="timeout", description="Longest wait before a request is refused.")
 

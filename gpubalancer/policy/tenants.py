@@ -89,9 +89,9 @@ class Tenant(Part):
         default=("*",), description="Models that it may use; `*` stands for any text."
     )
     kinds: tuple[Kind, ...] | None = Field(
-        default=None, description=later("Kinds of backend that it may use; all if not given.")
+        default=None, description="Kinds of backend that it may use; all if not given."
     )
-    labels: Labels = Field(default={}, description=later("Labels that a backend must carry to serve it."))
+    labels: Labels = Field(default={}, description="Labels that a backend must carry to serve it.")
     budgets: tuple[Budget, ...] = Field(
         default=(), description=later("Limits on what it spends; all of them hold at once.")
     )

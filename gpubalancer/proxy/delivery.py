@@ -101,9 +101,12 @@ class Courier:
         known_as = generation.fleet.served[place.index].get(work.model) if work.model is not None else None
         content = asked.content_for(known_as)
         timeouts, request_id = generation.policy.routing.timeouts, outcome.request_id.encode()
-        head = await attempt.run(exchange, work, content, self.via, request_id, timeouts)
+        try:
+            head = await attempt.run(exchange, work, content, self.via, request_id, timeouts)
+        finally:
+            outcome.sent_s = attempt.sent_s
         self.health.answered(place.lease.row)
-        outcome.sent_s, outcome.status = attempt.sent_s, head.status
+        outcome.status = head.status
         lines = response_lines(head, self._own_lines(outcome), self.via)
         upstream = attempt.upstream
         if upstream is None:

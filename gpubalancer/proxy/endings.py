@@ -32,11 +32,11 @@ def read_usage(tail: bytes) -> Usage | None:
     """The last usage object in the end of an answer; None if there is none that makes sense."""
     named = tail.rfind(_USAGE)
     start = tail.find(b"{", named)
-    if named < 0 or tail[named + len(_USAGE) : start].strip() != b":":
+    if named < 0 or start < 0 or tail[named + len(_USAGE) : start].strip() != b":":
         return None
     try:
         fields, _ = _DECODER.raw_decode(tail[start:].decode("utf-8", "replace"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     details = fields.get("prompt_tokens_details") or fields.get("input_tokens_details") or {}
     cached = details.get("cached_tokens") if isinstance(details, dict) else None

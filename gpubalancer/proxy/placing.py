@@ -91,7 +91,7 @@ class Placer:
         Raises:
             RequestError: `no_backend`, `overloaded`, `timed_out`.
         """
-        kind = (work.api, work.model, work.sent_name, work.tier, work.claim)
+        kind = (work.api, work.model, work.sent_name, work.tier, work.kinds, work.labels, work.claim, work.upgrade)
         if kind not in self._lines:
             place = self.place_nowait(fleet, work, tried)
             if isinstance(place, Place):

@@ -196,7 +196,8 @@ class Supervisor:
             "policy": orjson.loads(dump(self._policy)),
             "rows": self._board.rows(),
             "discovered": {
-                name: {"models": found.models, "engine": found.engine} for name, found in self._discovered.items()
+                name: {"models": found.models, "engine": found.engine, "kind": found.kind}
+                for name, found in self._discovered.items()
             },
         }
 

@@ -104,7 +104,8 @@ class Worker:
         """Build what a policy means, and swap."""
         old = self._generation
         discovered = {
-            name: Discovery(tuple(row["models"]), row["engine"]) for name, row in message["discovered"].items()
+            name: Discovery(tuple(row["models"]), row["engine"], row["kind"])
+            for name, row in message["discovered"].items()
         }
         new = build_generation(
             message["number"],

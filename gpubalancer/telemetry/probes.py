@@ -179,7 +179,13 @@ class Prober:
     def _note(self, name: str, health: Health, why: str) -> None:
         before, self._health[name] = self._health[name], health
         if before.up != health.up:
-            _log.log(logging.INFO if health.up else logging.WARNING, "backend %s is %s %s", name, _word(health), why)
+            _log.log(
+                logging.INFO if health.up else logging.WARNING,
+                "backend %s is %s%s",
+                name,
+                _word(health),
+                f": {why}" if why else "",
+            )
         self._record(name, health)
 
 

@@ -102,7 +102,7 @@ class Downstream(asyncio.Protocol):
             return
         reader, was_in_head = self._reader, self._reader.in_head
         reader.feed(data)
-        if reader.in_head and not was_in_head and self._active is None:
+        if reader.in_head and not was_in_head and self._active is None and not self._lingering:
             self.deadline_s = self._frontend.clock() + self._frontend.limits.head_timeout_s
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -91,5 +91,5 @@ def response_lines(head: ResponseHead, own_lines: bytes, via: bytes) -> bytes:
 
 def names_us(headers: Headers, via: bytes) -> bool:
     """True if Via shows that this request has passed here before."""
-    pseudonym = via.split(b" ", 1)[-1]
-    return any(name == b"via" and pseudonym in value for name, value in headers)
+    passed = (each.strip() for name, value in headers if name == b"via" for each in value.split(b","))
+    return any(each.split(b" ", 1)[-1] == via.split(b" ", 1)[-1] for each in passed)

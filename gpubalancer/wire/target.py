@@ -17,8 +17,8 @@ from gpubalancer.domain.errors import RequestError
 _TARGET = re.compile(rb"(/[A-Za-z0-9\-._~!$&'()*+,;=:@%/]*)(?:\?([A-Za-z0-9\-._~!$&'()*+,;=:@%/?]*))?")
 _ABSOLUTE = re.compile(rb"https?://([^/?]+)(/.*|\?.*)?", re.IGNORECASE | re.DOTALL)
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
-# What a server behind us might decode or normalise: `.` `/` `\` NUL CR LF escaped, dot segments, empty segments.
-_AMBIGUOUS_PATH = re.compile(rb"%(?:2[ef]|5c|00|0[ad])|//|/\.{1,2}(?:/|$)", re.IGNORECASE)
+# What a server behind us might decode or normalise: escaped `.` `/` `\` NUL CR LF, dot segments (`..;` to some).
+_AMBIGUOUS_PATH = re.compile(rb"%(?:2[ef]|5c|00|0[ad])|//|/\.{1,2}(?:[/;]|$)", re.IGNORECASE)
 _REG_NAME = re.compile(rb"(?:[A-Za-z0-9\-._~]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 
 

@@ -11,7 +11,7 @@ from tests.attack.answers import Answer
 from tests.attack.arena import Arena, send_all
 from tests.attack.case import Case, Seen
 from tests.attack.cases import CASES
-from tests.attack.client import Exchange, pacing
+from tests.attack.client import Exchange, connect, exchange, pacing
 
 Exchanges = dict[str, Exchange]
 
@@ -87,6 +87,23 @@ def test_waiting_client_is_told_to_continue(arena: Arena) -> None:
     assert answer_head.startswith(b"HTTP/1.1 200 ")
     serial = answer_head.lower().split(b"x-serial:")[1].split(b"\r\n")[0]
     arena.claimed.add(int(serial))
+
+
+@pytest.mark.parametrize("start", [b"Content-Length: 1000\r\n\r\n", b"Transfer-Encoding: chunked\r\n\r\n3e8\r\n"])
+def test_client_that_leaves_in_its_body_takes_the_backend_connection_with_it(arena: Arena, start: bytes) -> None:
+    """After clients have left in the middle of a body, good requests on the kept backend connections are answered."""
+
+    async def run() -> list[tuple[int, ...]]:
+        async with pacing(arena.port, arena.claimed) as pacer:
+            for _ in range(10):
+                wire = await connect(arena.port)
+                wire.transport.write(b"POST /left HTTP/1.1\r\nHost: a.example\r\n" + start + b"x" * 500)
+                await pacer.round_trip()
+                wire.leave()
+            good = [exchange(pacer, [b"GET /stayed HTTP/1.1\r\nHost: a.example\r\n\r\n"], wanted=1) for _ in range(10)]
+            return [result.statuses for result in [await each for each in good]]
+
+    assert asyncio.run(run()) == [(200,)] * 10
 
 
 def test_nothing_uncanonical_and_nothing_smuggled_reached_the_backend(arena: Arena, exchanges: Exchanges) -> None:

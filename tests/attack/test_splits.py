@@ -73,7 +73,7 @@ def _split(draw: st.DrawFn, rows: dict[str, tuple[bytes, int]]) -> tuple[str, se
     return name, draw(st.sets(st.integers(1, len(rows[name][0]) - 1), min_size=1, max_size=6))
 
 
-_SETTINGS = settings(max_examples=300, deadline=None)
+_SETTINGS = settings(max_examples=150, deadline=None)
 
 
 def _assert_same_when_cut(arena: Arena, row: tuple[bytes, int], cuts: set[int]) -> None:

@@ -30,7 +30,6 @@ _TAB = "a tab is optional whitespace too (RFC 9110 5.6.3)"
 # Requests by name that nginx refuses and we serve, and why that is right.
 WE_ACCEPT: Mapping[str, str] = {
     "length with spaces around": _TAB,
-    "chunked with spaces around": _TAB,
     "Host spaces around": _TAB,
 }
 
@@ -106,6 +105,7 @@ def test_what_only_we_accept_has_a_reason(pairs: dict[str, tuple[Exchange, Excha
 def test_backends_see_the_same_of_what_both_accept(pairs: dict[str, tuple[Exchange, Exchange]]) -> None:
     """Method, target and body at the backend are the same through nginx and through us."""
     both = {name: pair for name, pair in pairs.items() if all(_accepted(result) for result in pair)}
+    del both["models are listed here"]  # answered by the balancer itself
     differences = {
         name: (_told(theirs), _told(ours)) for name, (theirs, ours) in both.items() if _told(theirs) != _told(ours)
     }

@@ -17,14 +17,14 @@ from pathlib import Path
 import pytest
 
 from tests.attack.arena import Arena, balancer_arena
-from tests.attack.client import Exchange, exchange, pacing
+from tests.attack.client import Exchange, exchange_all, pacing
 
 pytestmark = pytest.mark.real
 
 VECTORS = Path(os.environ.get("GPUBALANCER_VECTORS", Path(__file__).parents[3] / "shared" / "vectors"))
-MUTANTS = 5_000
+MUTANTS = 20_000
 SEED = 20_261_123
-LANES = 24
+BATCH = 250  # connections at once
 TIME_LIMIT_S = 60.0
 
 
@@ -82,18 +82,11 @@ def mutant(dice: random.Random, vectors: Sequence[bytes]) -> list[bytes]:
 
 async def _send_all(arena: Arena, requests: Sequence[list[bytes]]) -> list[tuple[bytes, Exchange]]:
     results: list[tuple[bytes, Exchange]] = []
-    waiting = iter(requests)
-
-    async def lane() -> None:
-        async with pacing(arena.port, arena.claimed) as pacer:
-            for segments in waiting:
-                raw = b"".join(segments)
-                results.append((raw, await exchange(pacer, segments)))
-            await pacer.round_trip()
-
-    async with asyncio.TaskGroup() as group:
-        for _ in range(LANES):
-            group.create_task(lane())
+    async with pacing(arena.port, arena.claimed) as pacer:
+        for start in range(0, len(requests), BATCH):
+            batch = requests[start : start + BATCH]
+            answered = await exchange_all(pacer, batch, arena.records.count)
+            results += zip(map(b"".join, batch), answered, strict=True)
     return results
 
 

@@ -86,6 +86,13 @@ def test_via_is_appended() -> None:
     assert [value for name, value in fields if name == b"via"] == [b"1.0 first, 1.1 gpubalancer-a"]
 
 
+def test_every_via_field_is_kept() -> None:
+    """Several Via fields are one list, none of whose members may be lost (RFC 9110 section 5.3)."""
+    fields = forwarded(b"Via: 1.0 first\r\nVia: 1.1 second\r\n")
+    via = b", ".join(value for name, value in fields if name == b"via")
+    assert via == b"1.0 first, 1.1 second, 1.1 gpubalancer-a"
+
+
 def test_request_id_and_host_are_ours() -> None:
     """The client's id and Host are replaced, not doubled."""
     fields = forwarded(b"X-Request-Id: theirs\r\n")

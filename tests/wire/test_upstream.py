@@ -475,6 +475,25 @@ def test_an_early_answer_stops_the_request(wire: Wire) -> None:
     assert wire.transport.written == b"request+one"
 
 
+@pytest.mark.parametrize("ended", [True, False])
+def test_a_request_without_its_end_forbids_reuse(ended: bool) -> None:
+    """A connection serves again only if the whole request went out before the answer (RFC 9112 section 9.3)."""
+
+    def scene(wire: Wire) -> None:
+        wire.upstream.send(b"head", wait_s=5.0, between_s=2.0, more=True)
+        wire.upstream.write(b"+piece")
+        if ended:
+            wire.upstream.end_request(b"+end")
+        wire.upstream.data_received(OK)
+        wire.relay()
+        assert wire.transport.written == (b"head+piece+end" if ended else b"head+piece")
+        assert wire.upstream.reusable is ended
+        wire.upstream.end_request(b"+late")
+        assert b"late" not in wire.transport.written
+
+    play(scene)
+
+
 @playing
 def test_unsent_bytes_forbid_reuse(wire: Wire) -> None:
     """A connection on which part of the request still waits is closed after its answer."""

@@ -1,0 +1,435 @@
+"""A client's connection: order, persistence, deadlines and the ways it ends."""
+
+import asyncio
+
+import pytest
+
+from gpubalancer.domain.errors import RequestError
+from gpubalancer.wire.downstream import LINGER_S, Downstream, Frontend
+from gpubalancer.wire.exchange import Exchange
+from gpubalancer.wire.limits import Limits
+from gpubalancer.wire.sweep import Sweeper
+from tests.wire.fakes import Clock, Transport
+
+GET = b"GET /%d HTTP/1.1\r\nHost: a\r\n\r\n"
+POST = b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n"
+
+
+class Line(Transport):
+    """A transport whose end can be half-closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.eof = False
+
+    def can_write_eof(self) -> bool:
+        """As TCP can."""
+        return True
+
+    def write_eof(self) -> None:
+        """Record our end of file."""
+        self.eof = True
+
+
+class Door:
+    """A front end whose requests the test answers by hand."""
+
+    def __init__(self, limits: Limits | None = None, most_connections: int = 100) -> None:
+        self.clock = Clock()
+        self.sweeper = Sweeper(self.clock)
+        self.exchanges: list[Exchange] = []
+        self.cancelled: list[Exchange] = []
+        self.frontend = Frontend(
+            limits=limits or Limits(),
+            clock=self.clock,
+            sweeper=self.sweeper,
+            serve=self._serve,
+            refusal=lambda error: (b"x-code: %b\r\n" % error.code.encode(), b"no"),
+            most_connections=most_connections,
+            loop=asyncio.get_running_loop(),
+        )
+        self.line, self.connection = self.connect()
+
+    def connect(self) -> tuple[Line, Downstream]:
+        """A further client."""
+        line, connection = Line(), Downstream(self.frontend)
+        connection.connection_made(line)
+        return line, connection
+
+    async def _serve(self, exchange: Exchange) -> None:
+        self.exchanges.append(exchange)
+        try:
+            await asyncio.get_running_loop().create_future()
+        except asyncio.CancelledError:
+            self.cancelled.append(exchange)
+            raise
+
+    async def send(self, *pieces: bytes) -> None:
+        """Bytes of the client, and time for tasks to begin."""
+        for piece in pieces:
+            self.connection.data_received(piece)
+        await turns()
+
+    def sweep(self, seconds: float) -> None:
+        """Let time pass."""
+        self.clock.now_s += seconds
+        self.sweeper.sweep()
+
+    def paths(self) -> list[str]:
+        """What has been asked so far."""
+        return [exchange.head.target.path for exchange in self.exchanges]
+
+
+async def turns() -> None:
+    """Let whatever can go on go on."""
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+def test_requests_are_served_one_by_one_in_order() -> None:
+    """Pipelined requests begin when the one before has ended, and their answers keep the order."""
+
+    async def run() -> None:
+        door = Door()
+        await door.send(GET % 1 + GET % 2, GET % 3)
+        for number in (1, 2, 3):
+            assert door.paths() == [f"/{each}" for each in range(1, number + 1)]
+            door.exchanges[-1].reply(200, b"", b"%d" % number)
+            await turns()
+        assert door.line.written == b"".join(
+            b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n%d" % number for number in (1, 2, 3)
+        )
+        assert (door.line.closed, door.line.eof) == ("", False)
+
+    asyncio.run(run())
+
+
+def test_too_many_waiting_requests_close_after_the_last_accepted() -> None:
+    """Beyond the bound no request is read; the accepted ones are answered, then the connection closes."""
+
+    async def run() -> None:
+        door = Door(Limits(pipelined=2))
+        await door.send(b"".join(GET % number for number in range(9)))
+        for _ in range(3):
+            door.exchanges[-1].reply(200, b"", b"")
+            await turns()
+        assert door.paths() == ["/0", "/1", "/2"]
+        assert door.line.written.count(b"connection: close") == 1
+        assert door.line.eof
+
+    asyncio.run(run())
+
+
+def test_a_failure_is_answered_after_the_requests_before_it() -> None:
+    """Bad bytes behind a good request get their answer last, and nothing behind them is served."""
+
+    async def run() -> None:
+        door = Door()
+        await door.send(GET % 1 + b"BAD\x00\r\n\r\n" + GET % 2)
+        assert door.line.written == b""
+        door.exchanges[0].reply(200, b"", b"ok")
+        await turns()
+        first, last = door.line.written.split(b"HTTP/1.1 ")[1:]
+        assert first.startswith(b"200")
+        assert last.startswith(b"400 \r\nx-code: malformed_request\r\ncontent-length: 2\r\nconnection: close\r\n\r\nno")
+        assert (door.paths(), door.line.eof) == (["/1"], True)
+
+    asyncio.run(run())
+
+
+def test_lingering() -> None:
+    """After a refusal our side is shut, the client's bytes are dropped, and soon the connection is gone."""
+
+    async def run() -> None:
+        door = Door()
+        await door.send(b"GET /\x00\r\n\r\n")
+        assert (door.line.eof, door.line.closed) == (True, "")
+        await door.send(GET % 1)
+        assert door.exchanges == []
+        door.sweep(LINGER_S * 0.9)
+        assert door.line.closed == ""
+        door.sweep(LINGER_S * 0.2)
+        assert door.line.closed == "aborted"
+
+    asyncio.run(run())
+
+
+def test_an_answer_before_the_end_of_the_body_lingers() -> None:
+    """What is still to come of a request is not read as the next one."""
+
+    async def run() -> None:
+        door = Door()
+        await door.send(POST + b"ab")
+        door.exchanges[0].reply(401, b"", b"")
+        await door.send(b"cd" + GET % 1)
+        assert len(door.exchanges) == 1
+        assert b"connection: close" in door.line.written
+        assert door.line.eof
+
+    asyncio.run(run())
+
+
+def test_connection_close_ends_the_connection() -> None:
+    """A client that asks for the end gets it after its answer."""
+
+    async def run() -> None:
+        door = Door()
+        await door.send(b"GET /1 HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        door.exchanges[0].reply(200, b"", b"")
+        assert door.line.eof
+
+    asyncio.run(run())
+
+
+def test_a_client_that_leaves_stops_its_request() -> None:
+    """The task is cancelled and told why; those that waited never begin."""
+
+    async def run() -> None:
+        door = Door()
+        await door.send(GET % 1 + GET % 2)
+        door.connection.connection_lost(None)
+        await turns()
+        assert door.cancelled == door.exchanges
+        assert door.paths() == ["/1"]
+        assert door.exchanges[0].client_left
+        assert (len(door.sweeper), door.frontend.connections) == (0, set())
+
+    asyncio.run(run())
+
+
+def test_leaving_after_the_answer_cancels_nothing() -> None:
+    """A request that was answered did not lose its client."""
+
+    async def run() -> None:
+        door = Door()
+        await door.send(GET % 1)
+        door.exchanges[0].reply(200, b"", b"")
+        door.connection.connection_lost(None)
+        await turns()
+        assert (door.cancelled, door.exchanges[0].client_left) == ([], False)
+
+    asyncio.run(run())
+
+
+def test_a_broken_answer_closes_without_an_end() -> None:
+    """The connection is closed behind what was sent; nothing that waited is served."""
+
+    async def run() -> None:
+        door = Door()
+        await door.send(GET % 1 + GET % 2)
+        exchange = door.exchanges[0]
+        exchange.begin(200, b"", None)
+        exchange.write(b"a")
+        exchange.break_off(b"")
+        await turns()
+        assert door.line.written.endswith(b"1\r\na\r\n")
+        assert (door.line.closed, door.line.eof, door.paths()) == ("closed", False, ["/1"])
+
+    asyncio.run(run())
+
+
+def test_a_broken_answer_to_http_1_0_is_a_reset() -> None:
+    """Where the end of the connection is the end of the body, only an abrupt one tells that it is broken."""
+
+    async def run() -> None:
+        door = Door()
+        await door.send(b"GET /1 HTTP/1.0\r\n\r\n")
+        door.exchanges[0].begin(200, b"", None)
+        door.exchanges[0].write(b"a")
+        door.exchanges[0].break_off(b"")
+        assert door.line.closed == "aborted"
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("piece", [b"", b"GET /"])
+def test_a_head_that_takes_too_long(piece: bytes) -> None:
+    """A client that sends no whole head in time is dropped, with 408 if it had begun."""
+
+    async def run() -> None:
+        door = Door(Limits(head_timeout_s=10.0))
+        if piece:
+            await door.send(piece)
+        for _ in range(9):
+            door.sweep(1.0)
+        assert (door.line.written, door.line.closed) == (b"", "")
+        door.sweep(1.1)
+        if piece:
+            assert door.line.written.startswith(b"HTTP/1.1 408 ")
+        else:
+            assert door.line.closed == "aborted"
+
+    asyncio.run(run())
+
+
+def test_bytes_do_not_prolong_a_head() -> None:
+    """The time for a head counts from its first byte, however often a byte comes."""
+
+    async def run() -> None:
+        door = Door(Limits(head_timeout_s=10.0))
+        for byte in b"GET /aaaaaaaaaaa":
+            await door.send(bytes((byte,)))
+            door.sweep(1.0)
+        assert door.line.written.startswith(b"HTTP/1.1 408 ")
+
+    asyncio.run(run())
+
+
+def test_a_body_that_stalls() -> None:
+    """Each piece gives more time; a longer silence fails the body."""
+
+    async def run() -> None:
+        door = Door(Limits(body_timeout_s=5.0))
+        await door.send(POST)
+        reading = asyncio.ensure_future(door.exchanges[0].body.read())
+        await turns()
+        for _ in range(3):
+            door.sweep(4.0)
+            await door.send(b"a")
+        assert not reading.done()
+        door.sweep(5.1)
+        with pytest.raises(RequestError) as caught:
+            await reading
+        assert caught.value.code == "request_timeout"
+
+    asyncio.run(run())
+
+
+def test_an_idle_connection_is_closed() -> None:
+    """Between two requests the idle time counts, not the time for a head."""
+
+    async def run() -> None:
+        door = Door(Limits(head_timeout_s=10.0, idle_timeout_s=300.0))
+        await door.send(GET % 1)
+        door.sweep(1000.0)
+        assert door.line.closed == ""
+        door.exchanges[0].reply(200, b"", b"")
+        door.sweep(299.0)
+        assert door.line.closed == ""
+        door.sweep(2.0)
+        assert door.line.closed == "aborted"
+
+    asyncio.run(run())
+
+
+class Source:
+    """A backend that can be held back."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+
+    def pause_reading(self) -> None:
+        """Record the call."""
+        self.calls.append("pause")
+
+    def resume_reading(self) -> None:
+        """Record the call."""
+        self.calls.append("resume")
+
+
+def test_a_slow_client_holds_its_backend_back() -> None:
+    """When the client takes less than comes, the backend is paused; when it has caught up, resumed."""
+
+    async def run() -> None:
+        door, source = Door(), Source()
+        await door.send(GET % 1)
+        exchange = door.exchanges[0]
+        exchange.source = source
+        exchange.begin(200, b"", None)
+        exchange.write(b"a")
+        door.connection.pause_writing()
+        door.connection.resume_writing()
+        assert source.calls == ["pause", "resume"]
+
+    asyncio.run(run())
+
+
+def test_a_client_that_takes_nothing_is_dropped() -> None:
+    """Any progress gives more time; none for `write_timeout` ends the connection."""
+
+    async def run() -> None:
+        door = Door(Limits(write_timeout_s=30.0))
+        await door.send(GET % 1)
+        door.exchanges[0].begin(200, b"", None)
+        door.exchanges[0].write(b"a")
+        door.line.unsent_bytes = 100
+        door.connection.pause_writing()
+        door.line.unsent_bytes = 50
+        door.sweep(30.1)
+        assert door.line.closed == ""
+        door.sweep(30.1)
+        assert door.line.closed == "aborted"
+
+    asyncio.run(run())
+
+
+def test_too_many_connections() -> None:
+    """One connection too many gets 503 and is closed; the others go on."""
+
+    async def run() -> None:
+        door = Door(most_connections=1)
+        line, _ = door.connect()
+        assert line.written.startswith(b"HTTP/1.1 503 \r\nx-code: too_many_connections\r\n")
+        assert line.eof
+        await door.send(GET % 1)
+        assert door.paths() == ["/1"]
+
+    asyncio.run(run())
+
+
+def test_drain() -> None:
+    """Idle connections close at once; one that is served says so in its answer, and closes after it."""
+
+    async def run() -> None:
+        door = Door()
+        idle, _ = door.connect()
+        await door.send(GET % 1)
+        door.frontend.drain()
+        assert (idle.closed, door.line.closed) == ("closed", "")
+        door.exchanges[0].reply(200, b"", b"ok")
+        assert b"connection: close" in door.line.written
+        assert door.line.eof
+
+    asyncio.run(run())
+
+
+def test_cut_ends_what_is_being_served() -> None:
+    """When the time for draining is over, the request is cancelled though its client has not left."""
+
+    async def run() -> None:
+        door = Door()
+        await door.send(GET % 1)
+        door.connection.cut()
+        await turns()
+        assert (door.cancelled, door.exchanges[0].client_left) == (door.exchanges, False)
+
+    asyncio.run(run())
+
+
+def test_a_tunnel_takes_the_bytes() -> None:
+    """After the switch bytes go to the tunnel, those that came early first."""
+
+    async def run() -> None:
+        door = Door()
+        await door.send(b"GET /1 HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\nearly")
+        got: list[bytes] = []
+        assert door.connection.become_tunnel(got.append) == b"early"
+        await door.send(b"frame", GET % 2)
+        assert got == [b"frame", GET % 2]
+        assert door.paths() == ["/1"]
+
+    asyncio.run(run())
+
+
+def test_a_refused_upgrade_reads_on() -> None:
+    """After an ordinary answer to an upgrade, what waited is served as HTTP."""
+
+    async def run() -> None:
+        door = Door()
+        await door.send(b"GET /1 HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n" + GET % 2)
+        assert door.paths() == ["/1"]
+        door.exchanges[0].reply(403, b"", b"")
+        await turns()
+        assert door.paths() == ["/1", "/2"]
+
+    asyncio.run(run())

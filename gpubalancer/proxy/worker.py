@@ -10,7 +10,7 @@ import os
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import count
 from random import Random
 from typing import Any
@@ -210,16 +210,5 @@ class Worker:
 
 
 def _limits(settings: LimitSettings) -> Limits:
-    return Limits(
-        head_bytes=settings.head_bytes,
-        header_count=settings.header_count,
-        target_bytes=settings.target_bytes,
-        body_bytes=settings.body_bytes,
-        upload_bytes=settings.upload_bytes,
-        connections=settings.connections,
-        pipelined=settings.pipelined,
-        head_timeout_s=settings.head_timeout_s,
-        body_timeout_s=settings.body_timeout_s,
-        idle_timeout_s=settings.idle_timeout_s,
-        write_timeout_s=settings.write_timeout_s,
-    )
+    """The wire's limits are settings of the same names."""
+    return Limits(**{each.name: getattr(settings, each.name) for each in fields(Limits)})

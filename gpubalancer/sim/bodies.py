@@ -4,6 +4,7 @@ Each API's body is a pydantic model that ignores what it does not know, as vLLM 
 `Ask`, so that the server has one way to generate. Prompts are token numbers from here on.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -71,12 +72,12 @@ _END = tokenize("|")
 _ANSWER = tokenize("<assistant>")
 
 
-class Asking(BaseModel):
+class Asking(BaseModel, ABC):
     """A body that the engine can work on."""
 
+    @abstractmethod
     def ask(self) -> Ask:
         """The common form."""
-        raise NotImplementedError
 
 
 class StreamOptions(BaseModel):

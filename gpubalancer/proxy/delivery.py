@@ -25,8 +25,6 @@ from gpubalancer.wire.relay import Relay
 from gpubalancer.wire.tunnel import Tunnel
 from gpubalancer.wire.upstream import Upstream, UpstreamError
 
-_NO_CONTENT_TYPE = b""
-
 
 @dataclass(frozen=True, slots=True)
 class Courier:
@@ -67,7 +65,8 @@ class Courier:
             finally:
                 attempt.finish()
                 self.placer.give_back(place.lease)
-            if not error_is_stale(failure):
+            # A kept-alive connection that had been closed is no reason to wait: a fresh one can be tried at once.
+            if not failure.retry_safe:
                 await asyncio.sleep(backoff_s(outcome.attempts, retries.backoff_s, self.random.random()))
 
     async def _place(
@@ -134,7 +133,7 @@ class Courier:
 
 async def _relay(exchange: Exchange, upstream: Upstream, lines: bytes, head: ResponseHead, outcome: Outcome) -> None:
     """Pass the answer on. Bytes go from connection to connection; this waits for the end."""
-    content_type = head.field(b"content-type") or _NO_CONTENT_TYPE
+    content_type = head.field(b"content-type") or b""
     outcome.streamed = content_type.startswith((b"text/event-stream", b"application/x-ndjson"))
     relay = Relay(exchange)
     exchange.source = upstream
@@ -172,8 +171,3 @@ async def _join(exchange: Exchange, upstream: Upstream, lines: bytes, head: Resp
         exchange.ended = True
         exchange.sent_bytes, exchange.body.size_bytes = tunnel.sent_bytes, tunnel.received_bytes
         outcome.status = 101
-
-
-def error_is_stale(failure: RequestError) -> bool:
-    """True if a kept-alive connection had been closed: a fresh one can be tried at once."""
-    return failure.retry_safe

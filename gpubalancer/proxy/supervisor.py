@@ -11,7 +11,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -79,7 +79,6 @@ class Seat:
     lines_dropped: int = 0
     """Of processes that have ended, and of the present one."""
     dropped_before: int = 0
-    changed: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Supervisor:
@@ -141,19 +140,6 @@ class Supervisor:
         if dict(discovered) != self._discovered and self._policy is not None:
             self._discovered = dict(discovered)
             await self.apply(self._policy)
-
-    async def gather(self) -> None:
-        """Have every worker report now, and wait a moment for it."""
-        for seat in self._seats:
-            if seat.channel is not None:
-                seat.changed.clear()
-                seat.channel.send({"kind": "report"})
-        waits = [seat.changed.wait() for seat in self._seats if seat.channel is not None]
-        try:
-            async with asyncio.timeout(0.5):
-                await asyncio.gather(*waits)
-        except TimeoutError:
-            return
 
     @property
     def address(self) -> tuple[str, int]:
@@ -268,4 +254,3 @@ class Supervisor:
         elif message["kind"] == "counts":
             self._on_counts(message["tally"])
             seat.connections, seat.lines_dropped = message["connections"], message["lines_dropped"]
-            seat.changed.set()

@@ -95,8 +95,6 @@ class Worker:
             message = await self._inbox.get()
             if message["kind"] == "policy":
                 await self._adopt(message)
-            elif message["kind"] == "report":
-                self._report()
             elif message["kind"] == "drain":
                 self.drain()
 

@@ -89,7 +89,7 @@ class AccessLog:
         if len(self._lines) >= MOST_BUFFERED_LINES:
             self.dropped += 1
         else:
-            self._lines.append(render(outcome, time.time()))
+            self._lines.append(render(outcome, time.time() - (time.monotonic() - outcome.ended_s)))
 
     async def run(self) -> None:
         """Write what was gathered, until cancelled."""

@@ -65,15 +65,13 @@ FILE_LINES = 400
 FUNCTION_LINES = 60
 
 KNOWN: Mapping[str, frozenset[str]] = {
-    # Written before this rule; to be divided by what it tests.
-    "file_length": frozenset(
-        ("tests/wire/test_downstream.py: more than 400 lines", "tests/wire/test_upstream.py: more than 400 lines")
-    ),
+    # Drives coroutines as asyncio's own task does, which keeps any failure of them from whoever woke them.
+    "broad_excepts": frozenset(("wire/errand.py:77: except Exception",)),
 }
 """Violations that are known, by rule. None may be added without a reason beside it."""
 
 WITHOUT_OWN_TEST: Mapping[str, tuple[str, ...]] = {
-    "proxy": ("delivery", "generation", "service", "supervisor", "worker"),
+    "proxy": ("delivery", "service"),
 }
 """Modules whose own test file is still to be written. None may be added; an entry whose file has come is deleted."""
 

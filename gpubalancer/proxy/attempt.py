@@ -14,7 +14,8 @@ from gpubalancer.wire.exchange import Exchange
 from gpubalancer.wire.forward import request_lines
 from gpubalancer.wire.heads import ResponseHead
 from gpubalancer.wire.pool import Pool
-from gpubalancer.wire.upstream import Upstream, UpstreamError
+from gpubalancer.wire.upstream import Upstream
+from gpubalancer.wire.upstream_error import UpstreamError
 
 _LAST_CHUNK = b"0\r\n\r\n"
 

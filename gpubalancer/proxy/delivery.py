@@ -23,7 +23,8 @@ from gpubalancer.wire.forward import response_lines
 from gpubalancer.wire.heads import ResponseHead
 from gpubalancer.wire.relay import Relay
 from gpubalancer.wire.tunnel import Tunnel
-from gpubalancer.wire.upstream import Upstream, UpstreamError
+from gpubalancer.wire.upstream import Upstream
+from gpubalancer.wire.upstream_error import UpstreamError
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ connections that arrive while a worker is being restarted wait in its socket ins
 """
 
 import asyncio
+import contextlib
 import errno
 import os
 import socket
@@ -164,8 +165,10 @@ class Supervisor:
 
     def _take(self, policy: Policy) -> None:
         """Make a policy the present one, after making sure that it can be served."""
-        rows = self._board.assign_rows([backend.name for backend in policy.backends])
-        build_generation(0, policy, rows, {}, None, time.monotonic, Sweeper(time.monotonic))
+        names = [backend.name for backend in policy.backends]
+        # What may fail comes before the board changes: its rows must stay those of the policy in force.
+        build_generation(0, policy, dict.fromkeys(names, 0), {}, None, time.monotonic, Sweeper(time.monotonic))
+        rows = self._board.assign_rows(names)
         for row in rows.values():
             if not self._board.probed_s[row]:
                 # Nothing is known yet, and what is not known to be down is tried.
@@ -210,8 +213,10 @@ class Supervisor:
         pause_s = RESTART_FIRST_S
         while not self.stopping:
             began_s = time.monotonic()
-            process = await self._spawn(seat)
-            await process.wait()
+            # Where no process can be had now, one is tried again like one that ends at once.
+            with contextlib.suppress(OSError):
+                process = await self._spawn(seat)
+                await process.wait()
             self._empty(seat)
             if self.stopping:
                 return
@@ -221,7 +226,8 @@ class Supervisor:
 
     async def _spawn(self, seat: Seat) -> asyncio.subprocess.Process:
         ours, theirs = socket.socketpair()
-        with theirs:
+        with contextlib.ExitStack() as until_started, theirs:
+            until_started.enter_context(ours)
             fds = (theirs.fileno(), seat.listener.fileno())
             arguments = {
                 "--index": seat.index,
@@ -234,8 +240,11 @@ class Supervisor:
             seat.process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "gpubalancer", "worker", *command, pass_fds=fds, env=dict(os.environ)
             )
+            until_started.pop_all()
         seat.channel = await Channel.open(ours, lambda message: self._hear(seat, message), lambda: None)
         seat.channel.send(self._message())
+        if self.stopping:
+            seat.channel.send({"kind": "drain"})
         return seat.process
 
     def _empty(self, seat: Seat) -> None:
@@ -245,7 +254,8 @@ class Supervisor:
         seat.process = seat.channel = None
         seat.adopted = seat.connections = 0
         seat.dropped_before, seat.lines_dropped = seat.dropped_before + seat.lines_dropped, 0
-        self._board.clear_worker(seat.index)
+        # Of all that have ended: a worker that outlived the last supervisor dies unseen by us.
+        self._board.clear_worker()
 
     def _hear(self, seat: Seat, message: Message) -> None:
         if message["kind"] == "adopted":

@@ -20,6 +20,7 @@ from typing import Any, cast
 
 from gpubalancer.domain.errors import RequestError
 from gpubalancer.wire.body import HIGH_WATER_BYTES, InboundBody
+from gpubalancer.wire.errand import Errand
 from gpubalancer.wire.exchange import Exchange
 from gpubalancer.wire.heads import RequestHead
 from gpubalancer.wire.limits import Limits
@@ -38,7 +39,7 @@ class Frontend:
     clock: Callable[[], float]
     sweeper: Sweeper
     serve: Callable[[Exchange], Coroutine[Any, Any, None]]
-    """The life of one request; runs as a task and is cancelled when its client leaves."""
+    """The life of one request; runs as an errand and is cancelled when its client leaves."""
     refusal: Callable[[RequestError], tuple[bytes, bytes]]
     """Header lines and body of the answer to what could not be read as a request."""
     most_connections: int
@@ -67,7 +68,7 @@ class Downstream(asyncio.Protocol):
         self._transport: asyncio.Transport = cast("asyncio.Transport", None)
         self._reader = RequestReader(frontend.limits, self, self._on_request, self._on_failure)
         self._active: Exchange | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._errand: Errand | None = None
         self._waiting: deque[Exchange] = deque()
         self._refusal: RequestError | None = None
         self._auth_memo: dict[bytes, object] = {}
@@ -92,6 +93,7 @@ class Downstream(asyncio.Protocol):
         self.deadline_s = frontend.clock() + frontend.limits.head_timeout_s
         if len(frontend.connections) > frontend.most_connections:
             self._on_failure(RequestError("too_many_connections", "Too many connections.", retry_after_s=1))
+            self._go_on()
 
     def data_received(self, data: bytes) -> None:
         """Read requests out of the bytes."""
@@ -102,6 +104,7 @@ class Downstream(asyncio.Protocol):
             return
         reader, was_in_head = self._reader, self._reader.in_head
         reader.feed(data)
+        self._go_on()
         if reader.in_head and not was_in_head and self._active is None and not self._lingering:
             self.deadline_s = self._frontend.clock() + self._frontend.limits.head_timeout_s
 
@@ -111,11 +114,12 @@ class Downstream(asyncio.Protocol):
         self._frontend.connections.discard(self)
         self._reader.stop()
         self._waiting.clear()
+        self._refusal = None
         exchange, self._active = self._active, None
         if exchange is not None and not exchange.ended:
             exchange.client_left = True
-            if self._task is not None:
-                self._task.cancel()
+            if self._errand is not None:
+                self._errand.cancel()
 
     def pause_writing(self) -> None:
         """The client takes less than we have: hold the backend back."""
@@ -145,6 +149,7 @@ class Downstream(asyncio.Protocol):
             exchange.body.fail(RequestError("request_timeout", "The request's body took too long."))
         elif exchange is None and self._reader.in_head and not self._lingering:
             self._on_failure(RequestError("request_timeout", "The request's head took too long."))
+            self._go_on()
         else:
             self._transport.abort()
 
@@ -152,25 +157,28 @@ class Downstream(asyncio.Protocol):
 
     def _on_request(self, head: RequestHead, body: InboundBody) -> None:
         exchange = Exchange(self, head, body, self._frontend.clock(), self._auth_memo)
-        if self._active is None:
-            self._start(exchange)
-            return
         self._waiting.append(exchange)
-        if len(self._waiting) >= self._frontend.limits.pipelined:
+        if len(self._waiting) - (self._active is None) >= self._frontend.limits.pipelined:
             exchange.keep_alive = False
             self._reader.stop()
-
-    def _start(self, exchange: Exchange) -> None:
-        self.deadline_s = NEVER
-        self._active = exchange
-        if self._frontend.draining:
-            exchange.keep_alive = False
-        self._task = self._frontend.loop.create_task(self._frontend.serve(exchange))
 
     def _on_failure(self, error: RequestError) -> None:
         self._reader.stop()
         self._refusal = error
-        if self._active is None:
+
+    def _go_on(self) -> None:
+        """Serve the next request, unless one is being served; never from inside the reader, which it may use."""
+        if self._active is not None or self._lingering:
+            return
+        if self._waiting:
+            exchange = self._active = self._waiting.popleft()
+            self.deadline_s = NEVER
+            if self._frontend.draining:
+                exchange.keep_alive = False
+            errand = Errand(self._frontend.serve(exchange), self._frontend.loop)
+            if not errand.done:
+                self._errand = errand
+        elif self._refusal is not None:
             self._refuse()
 
     def _refuse(self) -> None:
@@ -188,26 +196,26 @@ class Downstream(asyncio.Protocol):
 
     def exchange_ended(self, exchange: Exchange) -> None:
         """Go on with the next request, or close."""
-        self._active = self._task = None
+        self._active = self._errand = None
         if not exchange.keep_alive or not exchange.body.complete:
             self._linger()
-        elif self._waiting:
-            self._start(self._waiting.popleft())
-        elif self._refusal is not None:
-            self._refuse()
+        elif self._waiting or self._refusal is not None:
+            self._frontend.loop.call_soon(self._go_on)
         elif self._frontend.draining:
             self._linger()
         else:
             self._reader.refuse_upgrade()
             self.resume_reading()
-            if self._active is None:
+            if self._waiting:
+                self._frontend.loop.call_soon(self._go_on)
+            else:
                 limits = self._frontend.limits
                 wait_s = limits.head_timeout_s if self._reader.in_head else limits.idle_timeout_s
                 self.deadline_s = self._frontend.clock() + wait_s
 
     def exchange_broken(self, exchange: Exchange) -> None:
         """Close without the end of the answer's framing."""
-        self._active = self._task = None
+        self._active = self._errand = None
         self._reader.stop()
         self._waiting.clear()
         # Closing flushes what was written first; without an end of the framing the client sees a broken message.
@@ -243,8 +251,8 @@ class Downstream(asyncio.Protocol):
 
     def cut(self) -> None:
         """Break off what is being served, or close at once if nothing is."""
-        if self._task is not None and self._active is not None and not self._active.ended:
-            self._task.cancel()
+        if self._errand is not None and self._active is not None and not self._active.ended:
+            self._errand.cancel()
         else:
             self._transport.abort()
 

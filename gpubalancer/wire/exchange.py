@@ -205,6 +205,14 @@ class Exchange:
         if last:
             self._finish()
 
+    def write_chunk(self, chunk: bytes, piece: bytes) -> None:
+        """Send a piece that came as one chunk in canonical form, as it came where that is how it must go."""
+        if self._chunked and not self._pending:
+            self.sent_bytes += len(piece)
+            self._connection.write(chunk)
+        else:
+            self.write(piece)
+
     def end(self) -> None:
         """The answer is complete."""
         if self.ended:

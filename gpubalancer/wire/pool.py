@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 from gpubalancer.wire.forward import Origin
 from gpubalancer.wire.sweep import Sweeper
-from gpubalancer.wire.upstream import Upstream, UpstreamError
+from gpubalancer.wire.upstream import Upstream
+from gpubalancer.wire.upstream_error import UpstreamError
 
 IDLE_S = 60.0
 """How long an unused connection is kept. Engines close theirs sooner (uvicorn after 5 s); that is seen and handled."""
@@ -60,6 +61,16 @@ class Pool:
         Raises:
             UpstreamError: phase `connect`; nothing was sent, so another backend may be tried.
         """
+        # A task of its own, because a time-out needs one.
+        connecting = asyncio.ensure_future(self._connect())
+        try:
+            return await connecting
+        except asyncio.CancelledError:
+            connecting.add_done_callback(_abandon)
+            connecting.cancel()
+            raise
+
+    async def _connect(self) -> Upstream:
         endpoint, loop = self.endpoint, asyncio.get_running_loop()
         try:
             async with asyncio.timeout(endpoint.connect_s):
@@ -100,3 +111,9 @@ class Pool:
         self._open.discard(upstream)
         if upstream in self._idle:
             self._idle.remove(upstream)
+
+
+def _abandon(connecting: asyncio.Task[Upstream]) -> None:
+    """Close a connection that nobody waits for any more."""
+    if not connecting.cancelled() and connecting.exception() is None:
+        connecting.result().abort()

@@ -34,6 +34,15 @@ class Relay:
             self._tail.append(piece)
         self._exchange.write(piece, last=last)
 
+    def write_chunk(self, chunk: bytes, piece: bytes, now_s: float) -> None:
+        """Pass a piece on in the chunk that it came in, if the answer is sent in chunks."""
+        if not self.first_s:
+            self.first_s = now_s
+        self.last_s = now_s
+        self.received_bytes += len(piece)
+        self._tail.append(piece)
+        self._exchange.write_chunk(chunk, piece)
+
     def tail(self, most_bytes: int) -> bytes:
         """The end of what has passed, at most so many bytes of it."""
         return b"".join(self._tail)[-most_bytes:]

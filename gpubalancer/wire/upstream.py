@@ -13,14 +13,17 @@ The states, as `state` and `repr` show them::
 
 import asyncio
 from collections.abc import Callable
-from typing import Literal, Protocol, cast
+from typing import Protocol, cast
 
 import httptools
 
 from gpubalancer.wire.body import HIGH_WATER_BYTES
+from gpubalancer.wire.chunks import only_chunk
+from gpubalancer.wire.errand import Promise
 from gpubalancer.wire.heads import BadResponse, Headers, ResponseHead, read_response_head
 from gpubalancer.wire.limits import KIB
 from gpubalancer.wire.sweep import NEVER, Sweeper
+from gpubalancer.wire.upstream_error import Phase, UpstreamError
 
 MOST_HEAD_BYTES = 64 * KIB
 CHUNK_OVERHEAD_RATIO = 8
@@ -29,28 +32,6 @@ MOST_INTERIM = 8
 """Interim (1xx) answers before the final one; they are dropped (RFC 9110 section 15.2 bounds nothing)."""
 
 _BODILESS = frozenset((204, 304))
-Phase = Literal["connect", "head", "body"]
-
-
-class UpstreamError(Exception):
-    """A backend did not answer as it should. Always the backend's fault.
-
-    Arguments:
-        message: what happened.
-        phase: `connect`: nothing was sent; `head`: no part of a final answer was read; `body`: its end is missing.
-        reused: the connection had served before, so it may just have been closed for being idle.
-        silent: not one byte of an answer came.
-        timed_out: it took longer than the policy allows.
-    """
-
-    def __init__(
-        self, message: str, phase: Phase, *, reused: bool = False, silent: bool = False, timed_out: bool = False
-    ) -> None:
-        super().__init__(message)
-        self.phase = phase
-        self.reused = reused
-        self.silent = silent
-        self.timed_out = timed_out
 
 
 class Sink(Protocol):
@@ -59,16 +40,14 @@ class Sink(Protocol):
     def write(self, piece: bytes, now_s: float, *, last: bool) -> None:
         """Take a piece, which is the last one if `last`."""
 
+    def write_chunk(self, chunk: bytes, piece: bytes, now_s: float) -> None:
+        """Take a piece together with the chunk that it came in, which may go on as it is."""
+
 
 class Upstream(asyncio.Protocol):
     """One connection to one backend."""
 
-    def __init__(
-        self,
-        clock: Callable[[], float],
-        sweeper: Sweeper,
-        on_lost: Callable[["Upstream"], None],
-    ) -> None:
+    def __init__(self, clock: Callable[[], float], sweeper: Sweeper, on_lost: Callable[["Upstream"], None]) -> None:
         self.state = "idle"
         self.served = 0
         """Answers completed on this connection."""
@@ -81,8 +60,8 @@ class Upstream(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport = cast("asyncio.Transport", None)
         self._parser = httptools.HttpResponseParser(self)
-        self._answer: asyncio.Future[ResponseHead] = self._loop.create_future()
-        self._done: asyncio.Future[None] = self._loop.create_future()
+        self._answer: Promise[ResponseHead] = Promise(loop=self._loop)
+        self._done: Promise[None] = Promise(loop=self._loop)
         self._on_writable: Callable[[bool], None] | None = None
         self._paused = False
         self._between_s = NEVER
@@ -100,6 +79,7 @@ class Upstream(asyncio.Protocol):
         self._complete = False
         self._finished = False
         self._excess = False
+        self._chunks_closed = self._between_chunks = False
         self._fed_bytes = self._body_bytes = 0
         self._pieces: list[bytes] = []
         self._sink: Sink | None = None
@@ -133,7 +113,7 @@ class Upstream(asyncio.Protocol):
         """
         self._begin(silent=silent, upgrade=upgrade)
         self._request_open = more
-        self._answer, self._done = self._loop.create_future(), self._loop.create_future()
+        self._answer, self._done = Promise(loop=self._loop), Promise(loop=self._loop)
         self.state = "waiting"
         self._between_s = between_s
         self.deadline_s = self._clock() + wait_s
@@ -155,11 +135,11 @@ class Upstream(asyncio.Protocol):
         self._on_writable = on_writable
 
     @property
-    def answer(self) -> "asyncio.Future[ResponseHead]":
+    def answer(self) -> Promise[ResponseHead]:
         """The head of the answer; fails with `UpstreamError`."""
         return self._answer
 
-    def relay(self, sink: Sink) -> "asyncio.Future[None] | None":
+    def relay(self, sink: Sink) -> Promise[None] | None:
         """Pass the body on to `sink`; returns what to wait for, None if the answer is complete already."""
         self._sink = sink
         self.resume_reading()
@@ -206,23 +186,39 @@ class Upstream(asyncio.Protocol):
         self._heard = True
         now_s = self._clock()
         self.deadline_s = now_s + self._between_s
+        if self._between_chunks and self._sink is not None:
+            piece = only_chunk(data)
+            if piece:
+                self._sink.write_chunk(data, piece, now_s)
+                return
+        why_broken = self._parse(data)
+        if why_broken:
+            self._break(why_broken, now_s)
+        elif self._sink is not None:
+            self._pass_on(now_s)
+        else:
+            self._hand_over_head()
+            if self._sink is None and sum(map(len, self._pieces)) > HIGH_WATER_BYTES:
+                self.pause_reading()
+
+    def _parse(self, data: bytes) -> str:
+        """Have the parser take the data; returns what is wrong with it, empty if nothing is."""
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
             self.leftover = bytes(data[upgrade.args[0] :])
-            return
+            return ""
         except httptools.HttpParserError as error:
             if not self._complete:
-                self._break(str(self._failure or error), now_s)
-                return
+                return str(self._failure or error)
             self._excess = True
-        endless = self._endless(len(data))
-        if endless:
-            self._break(endless, now_s)
-        elif self._sink is not None:
-            self._pass_on(now_s)
-        elif self._head is not None and sum(map(len, self._pieces)) > HIGH_WATER_BYTES:
-            self.pause_reading()
+        self._between_chunks = self._chunks_closed and data.endswith(b"\n") and not self._complete
+        return self._endless(len(data))
+
+    def _hand_over_head(self) -> None:
+        """Let whoever waits for the answer go on; when this returns, all of it may have been relayed."""
+        if self._head is not None and not self._answer.done():
+            self._answer.set_result(self._head)
 
     def _endless(self, fed_bytes: int) -> str:
         """What of the answer goes on for too long, empty if nothing does."""
@@ -237,6 +233,7 @@ class Upstream(asyncio.Protocol):
 
     def _break(self, why: str, now_s: float) -> None:
         """Pass on what was good, and give up."""
+        self._hand_over_head()
         self._pass_on(now_s)
         self._fail(why)
 
@@ -370,10 +367,9 @@ class Upstream(asyncio.Protocol):
             self._failure = error
             raise
         self.state = "relaying"
+        self._chunks_closed = self._head.chunked
         if self._silent or status in _BODILESS or self._head.length == 0:
             self._complete = True
-        if not self._answer.done():
-            self._answer.set_result(self._head)
 
     def on_body(self, piece: bytes) -> None:
         """Take a piece of the body; a message without one that has one all the same is in excess."""
@@ -382,6 +378,14 @@ class Upstream(asyncio.Protocol):
         else:
             self._body_bytes += len(piece)
             self._pieces.append(piece)
+
+    def on_chunk_header(self) -> None:
+        """A chunk has begun; the last one is never seen as closed."""
+        self._chunks_closed = False
+
+    def on_chunk_complete(self) -> None:
+        """The chunk's own CRLF has come."""
+        self._chunks_closed = True
 
     def on_message_complete(self) -> None:
         """The framing says that this was all."""

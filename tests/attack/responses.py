@@ -6,6 +6,7 @@ happens, the next answer is the next request's own.
 """
 
 from dataclasses import dataclass
+from typing import TypedDict
 
 from tests.attack.hostile import End, Script
 
@@ -53,6 +54,14 @@ class Hostile:
     chunked: bool = False
     must_say: bytes = b""
     never_says: bytes = b"poison"
+
+
+class Body(TypedDict, total=False):
+    """How a row's request carries its body."""
+
+    body_bytes: int
+    held_bytes: int
+    chunked: bool
 
 
 def _sends(*pieces: bytes, end: End = End.STAY, repeat: int = 1, early: bool = False) -> Script:
@@ -111,6 +120,24 @@ _BROKEN_BODIES = {
     "chunk-size-overflow": _JSON + _CHUNKED + b"10000000000000002\r\n{}\r\n0\r\n\r\n",
     "chunk-too-long": _JSON + _CHUNKED + b"2\r\n{}!\r\n0\r\n\r\n",
     "chunk-without-line-end": _JSON + _CHUNKED + b"2\r\n{}0\r\n\r\n",
+}
+
+# A refusal before the request's end: how the connection ends, what the client may be left with, and the body.
+_EARLY: dict[str, tuple[End, frozenset[str], Body]] = {
+    "early-and-fin": (End.FIN, ANY, {"body_bytes": 900_000}),
+    "early-and-stay": (End.STAY, WHOLE, {"body_bytes": 900_000}),
+    "early-and-rst": (End.RST, ANY, {"body_bytes": 900_000}),
+    "early-to-half-a-body": (End.STAY, WHOLE, {"body_bytes": 1000, "held_bytes": 500}),
+    "early-to-half-the-chunks": (End.STAY, WHOLE, {"body_bytes": 1000, "held_bytes": 500, "chunked": True}),
+}
+
+# Streams that break after their head.
+_EVENT_CHUNK = b"%x\r\n%b\r\n" % (len(_EVENT), _EVENT)
+_CUT_STREAMS = {
+    "stream-cut": (_EVENT_CHUNK, End.FIN),
+    "stream-cut-in-a-chunk": (b"ff\r\n" + _EVENT, End.FIN),
+    "stream-reset": (_EVENT_CHUNK, End.RST),
+    "stream-bad-chunk": (_EVENT_CHUNK + b"zz\r\n", End.STAY),
 }
 
 _MANY_FIELDS = b"".join(b"X-%d: y\r\n" % number for number in range(20_000))
@@ -231,89 +258,21 @@ HOSTILE: list[Hostile] = [
     ),
     Hostile("obs-text", _sends(_JSON + b"X-A: \xe9\r\nContent-Length: 2\r\n\r\n{}"), SAFE, "9110 5.5"),
     Hostile("byte-by-byte", _sends(*[bytes([byte]) for byte in _OK]), WHOLE, "9112 2"),
-    Hostile(
-        "early-and-fin",
-        _sends(_TOO_LARGE, end=End.FIN, early=True),
-        ANY,
-        "9112 9.3",
-        status=413,
-        method="POST",
-        body_bytes=900_000,
+    *(
+        Hostile(name, _sends(_TOO_LARGE, end=end, early=True), outcomes, "9112 9.3", 413, "POST", **body)
+        for name, (end, outcomes, body) in _EARLY.items()
     ),
-    Hostile(
-        "early-and-stay",
-        _sends(_TOO_LARGE, early=True),
-        WHOLE,
-        "9112 9.3",
-        status=413,
-        method="POST",
-        body_bytes=900_000,
-    ),
-    Hostile(
-        "early-and-rst",
-        _sends(_TOO_LARGE, end=End.RST, early=True),
-        ANY,
-        "9112 9.3",
-        status=413,
-        method="POST",
-        body_bytes=900_000,
-    ),
-    Hostile(
-        "early-to-half-a-body",
-        _sends(_TOO_LARGE, early=True),
-        WHOLE,
-        "9112 9.3",
-        status=413,
-        method="POST",
-        body_bytes=1000,
-        held_bytes=500,
-    ),
-    Hostile(
-        "early-to-half-the-chunks",
-        _sends(_TOO_LARGE, early=True),
-        WHOLE,
-        "9112 9.3",
-        status=413,
-        method="POST",
-        body_bytes=1000,
-        held_bytes=500,
-        chunked=True,
-    ),
-    Hostile(
-        "stream-cut",
-        _sends(_EVENTS + _CHUNKED + b"%x\r\n" % len(_EVENT) + _EVENT + b"\r\n", end=End.FIN),
-        CUT,
-        "DESIGN 3, invariant 3",
-        method="STREAM",
-        must_say=b'"error"',
-        never_says=b"[DONE]",
-    ),
-    Hostile(
-        "stream-cut-in-a-chunk",
-        _sends(_EVENTS + _CHUNKED + b"ff\r\n" + _EVENT, end=End.FIN),
-        CUT,
-        "DESIGN 3, invariant 3",
-        method="STREAM",
-        must_say=b'"error"',
-        never_says=b"[DONE]",
-    ),
-    Hostile(
-        "stream-reset",
-        _sends(_EVENTS + _CHUNKED + b"%x\r\n" % len(_EVENT) + _EVENT + b"\r\n", end=End.RST),
-        CUT,
-        "DESIGN 3, invariant 3",
-        method="STREAM",
-        must_say=b'"error"',
-        never_says=b"[DONE]",
-    ),
-    Hostile(
-        "stream-bad-chunk",
-        _sends(_EVENTS + _CHUNKED + b"%x\r\n" % len(_EVENT) + _EVENT + b"\r\nzz\r\n"),
-        CUT,
-        "DESIGN 3, invariant 3",
-        method="STREAM",
-        must_say=b'"error"',
-        never_says=b"[DONE]",
+    *(
+        Hostile(
+            name,
+            _sends(_EVENTS + _CHUNKED + rest, end=end),
+            CUT,
+            "DESIGN 3, invariant 3",
+            method="STREAM",
+            must_say=b'"error"',
+            never_says=b"[DONE]",
+        )
+        for name, (rest, end) in _CUT_STREAMS.items()
     ),
     Hostile(
         "stream-then-an-answer",

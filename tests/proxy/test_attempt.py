@@ -16,7 +16,8 @@ from gpubalancer.wire.forward import Origin
 from gpubalancer.wire.heads import ResponseHead
 from gpubalancer.wire.pool import Endpoint, Pool
 from gpubalancer.wire.sweep import Sweeper
-from gpubalancer.wire.upstream import Upstream, UpstreamError
+from gpubalancer.wire.upstream import Upstream
+from gpubalancer.wire.upstream_error import UpstreamError
 from tests.wire.fakes import Clock, Seen, Transport, exchange_of
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"

@@ -8,7 +8,8 @@ import pytest
 from gpubalancer.wire.forward import Origin
 from gpubalancer.wire.pool import IDLE_S, Endpoint, Pool
 from gpubalancer.wire.sweep import Sweeper
-from gpubalancer.wire.upstream import Upstream, UpstreamError
+from gpubalancer.wire.upstream import Upstream
+from gpubalancer.wire.upstream_error import UpstreamError
 from tests.wire.fakes import Clock
 
 DEADLINE_S = 10.0
@@ -19,6 +20,9 @@ class Sink:
     """Drops a body."""
 
     def write(self, piece: bytes, now_s: float, *, last: bool) -> None:
+        """Take it."""
+
+    def write_chunk(self, chunk: bytes, piece: bytes, now_s: float) -> None:
         """Take it."""
 
 

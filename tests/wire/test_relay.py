@@ -41,3 +41,23 @@ def test_the_tail_is_the_end(pieces: list[bytes], most_bytes: int) -> None:
     tail = passing.tail(most_bytes)
     assert b"".join(pieces).endswith(tail)
     assert len(tail) == min(most_bytes, sum(map(len, pieces[-4:])))
+
+
+def test_a_chunk_goes_on_as_it_came_where_the_answer_is_chunked() -> None:
+    """The bytes of a whole chunk are not written anew, and count as what is in them."""
+    exchange, client = exchange_of(b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n")
+    exchange.begin(200, b"", None)
+    passing = Relay(exchange)
+    passing.write_chunk(b"5\r\nfirst\r\n", b"first", 1.0)
+    passing.write_chunk(b"6\r\nsecond\r\n", b"second", 2.0)
+    assert client.sent.endswith(b"6\r\nsecond\r\n")
+    assert client.sent.count(b"5\r\nfirst\r\n") == 1
+    assert (passing.first_s, passing.last_s, passing.received_bytes) == (1.0, 2.0, 11)
+    assert passing.tail(9) == b"rstsecond"
+
+
+def test_a_chunk_is_unpacked_where_the_answer_is_not_chunked() -> None:
+    """A client of HTTP/1.0 gets what is in the chunk."""
+    passing, client = relay()
+    passing.write_chunk(b"5\r\nfirst\r\n", b"first", 1.0)
+    assert client.sent.endswith(b"\r\n\r\nfirst")

@@ -4,6 +4,11 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --require-hashes --no-deps
 
+LOCK   := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+          --no-emit-index-url --no-emit-find-links
+# Servers and clients of tests/real, each in a virtual environment of its own: requirements/real-NAME.txt, .venvs/NAME.
+REAL   := openai2 openai3 llamacpp dynamo llmock
+
 .PHONY: run install test test-real lint soak bench lock clean
 
 run: $(VENV)/runtime.stamp
@@ -14,7 +19,7 @@ install: $(VENV)/runtime.stamp
 test: $(VENV)/dev.stamp lint
 	$(BIN)/python -m pytest -m "not real and not soak"
 
-test-real: $(VENV)/dev.stamp
+test-real: $(VENV)/dev.stamp $(REAL:%=.venvs/%.stamp)
 	command -v nginx >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends nginx-light; } \
 	  || { echo "nginx is needed for the differential test and could not be installed"; exit 1; }
 	$(BIN)/python -m pytest -m real tests/real
@@ -32,11 +37,11 @@ lint: $(VENV)/dev.stamp
 
 lock: $(VENV)/dev.stamp
 	$(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
-	  --no-emit-index-url --no-emit-find-links pyproject.toml requirements/build.in -o requirements/runtime.txt
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
-	  --no-emit-index-url --no-emit-find-links pyproject.toml requirements/build.in --group dev \
-	  -c requirements/runtime.txt -o requirements/dev.txt
+	$(LOCK) pyproject.toml requirements/build.in -o requirements/runtime.txt
+	$(LOCK) pyproject.toml requirements/build.in --group dev -c requirements/runtime.txt -o requirements/dev.txt
+	for name in $(filter-out dynamo,$(REAL)); do \
+	  $(LOCK) requirements/real-$$name.in -o requirements/real-$$name.txt || exit 1; done
+	$(LOCK) requirements/real-dynamo.in --override requirements/real-dynamo-override.in -o requirements/real-dynamo.txt
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis
@@ -51,4 +56,10 @@ $(VENV)/runtime.stamp: requirements/runtime.txt pyproject.toml | $(VENV)/bin/pyt
 
 $(VENV)/dev.stamp: requirements/dev.txt $(VENV)/runtime.stamp
 	$(PIP) -r requirements/dev.txt
+	touch $@
+
+.venvs/%.stamp: requirements/real-%.txt
+	$(PYTHON) -m venv .venvs/$*
+	.venvs/$*/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes --no-deps -r $< \
+	  || { echo "make test-real needs the packages of $<, and they could not be installed"; exit 1; }
 	touch $@

@@ -7,9 +7,9 @@ policy and answers the operator. `work` is a worker process.
 import asyncio
 import contextlib
 import os
-import random
 import signal
 import socket
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,24 +18,28 @@ from typing import Any
 from gpubalancer import logs
 from gpubalancer.board.board import Board, BoardError
 from gpubalancer.brain.fleet import Discovery
+from gpubalancer.brain.tokens.tokenizer import TokenizerError
+from gpubalancer.brain.tokens.vocabularies import NAMES, known
 from gpubalancer.control import admin
 from gpubalancer.control.admin import Readiness
 from gpubalancer.control.fleet import describe_fleet
 from gpubalancer.control.reload import Fingerprint, Reload, Reloader
 from gpubalancer.domain.tally import Tally
-from gpubalancer.policy.backends import Backend
 from gpubalancer.policy.diff import diff
 from gpubalancer.policy.load import load
 from gpubalancer.policy.schema import Policy
 from gpubalancer.proxy.supervisor import Supervisor, bind_when_free
 from gpubalancer.proxy.worker import Post, Worker
+from gpubalancer.sensing import Senses, target_of
 from gpubalancer.telemetry import discover, probes
-from gpubalancer.telemetry.hysteresis import Health
+from gpubalancer.telemetry.gpus import Alarm
 from gpubalancer.telemetry.metrics import Exposition
 from gpubalancer.telemetry.samples import Sources
-from gpubalancer.wire.tls import client_context, server_context
+from gpubalancer.wire.tls import server_context
 
 DISCOVERY_RETRY_S = 2.0
+SWITCH_S = 0.001
+"""How long a worker's thread may keep the event loop from the interpreter's lock (Python's own default is 5 ms)."""
 HANDOVER_S = 3.0
 """How long workers of a supervisor that died may take to let the port go."""
 
@@ -53,7 +57,7 @@ class Balancer:
         self._tally = Tally()
         self._supervisor = Supervisor(board, listeners, _pseudonym(), self._tally.merge)
         self._reloader = Reloader(policy, lambda: load(path, os.environ), self._apply, _compare)
-        self._prober = probes.Prober(self._record_health, random.random)
+        self._senses = Senses(board, _say_alarm)
         self._discovered: dict[str, discover.Discovery] = {}
         self._state = "starting"
         self._exposition = Exposition(self._sources())
@@ -64,15 +68,15 @@ class Balancer:
         policy = self._reloader.policy
         runner = await _open_admin(self, policy)
         try:
-            self._ask(policy)
+            self._look(policy)
         except OSError as error:
             await runner.cleanup()
             raise StartError(f"The TLS files of a backend can't be used: {error.strerror or error}.") from None
-        jobs = [asyncio.create_task(job) for job in (self._prober.run(), self._discover())]
+        jobs = [asyncio.create_task(job) for job in (self._senses.run(), self._discover())]
         stop = asyncio.Event()
         _on_signals(stop, self._reloader, self._supervisor)
         try:
-            await self._supervisor.start(policy)
+            await self._start(policy)
             self._state = "serving"
             jobs.append(asyncio.create_task(self._reloader.watch(self._path, since)))
             logs.say("serving", data=_addresses(self._supervisor), admin=runner.addresses[0][:2], policy=policy.hash)
@@ -87,6 +91,12 @@ class Balancer:
             self._board.close()
             logs.say("stopped")
 
+    async def _start(self, policy: Policy) -> None:
+        try:
+            await self._supervisor.start(policy)
+        except TokenizerError as error:
+            raise StartError(f"A tokenizer can't be loaded: {error}.") from None
+
     # What the admin port asks.
 
     def readiness(self) -> Readiness:
@@ -100,7 +110,7 @@ class Balancer:
 
     def fleet(self) -> list[dict[str, Any]]:
         """All backends."""
-        return describe_fleet(self._reloader.policy, self._board, self._discovered)
+        return describe_fleet(self._reloader.policy, self._board, self._discovered, time.monotonic())
 
     async def reload(self) -> Reload:
         """Read the policy file again."""
@@ -117,27 +127,21 @@ class Balancer:
 
     async def _apply(self, policy: Policy) -> None:
         await self._supervisor.apply(policy)
-        self._ask(policy)
+        self._look(policy)
 
-    def _ask(self, policy: Policy) -> None:
-        """Probe this policy's backends from now on."""
-        self._prober.replace([_target(backend) for backend in policy.backends], policy.telemetry.probe_interval_s)
+    def _look(self, policy: Policy) -> None:
+        """Look at this policy's backends from now on."""
+        self._senses.replace(policy, self._discovered)
         self._looking.set()
-
-    def _record_health(self, name: str, health: Health) -> None:
-        row = self._board.rows().get(name)
-        if row is not None:
-            self._board.up[row] = 1 if health.up else 0
-            self._board.probed_s[row] = time.time()
 
     async def _discover(self) -> None:
         """Ask backends what the policy leaves open, again and again until they have said it."""
         async with probes.open_session() as session:
             while True:
                 self._looking.clear()
-                open_ones = [backend for backend in self._reloader.policy.backends if backend.models is None]
-                for backend in open_ones:
-                    found = await discover.discover(session, _target(backend))
+                before = dict(self._discovered)
+                for backend in [each for each in self._reloader.policy.backends if each.models is None]:
+                    found = await discover.discover(session, target_of(backend, None))
                     if found is not None:
                         self._discovered[backend.name] = found
                 await self._supervisor.learn(
@@ -146,6 +150,8 @@ class Balancer:
                         for name, found in self._discovered.items()
                     }
                 )
+                if self._discovered != before:
+                    self._senses.replace(self._reloader.policy, self._discovered)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(DISCOVERY_RETRY_S):
                         await self._looking.wait()
@@ -193,6 +199,7 @@ async def serve(path: Path, policy: Policy, since: Fingerprint) -> None:
 
 async def work(index: int, channel_fd: int, listen_fd: int, board_path: Path, via: str) -> None:
     """Run one worker on what its supervisor handed down."""
+    sys.setswitchinterval(SWITCH_S)
     loop = asyncio.get_running_loop()
     access_log = logs.AccessLog(1)
     board = Board.attach(board_path)
@@ -224,17 +231,18 @@ def _compare(old: Policy, new: Policy) -> list[str]:
     ]
 
 
-def _target(backend: Backend) -> probes.Target:
-    tls = backend.tls
-    trust = client_context(tls.ca, tls.certificate, tls.key) if tls is not None else True
-    return probes.Target(
-        name=backend.name,
-        url=backend.url,
-        engine=backend.engine,
-        credential=backend.credential.get_secret_value() if backend.credential else None,
-        trust=trust,
-        server_name=tls.server_name if tls else None,
-    )
+def _say_alarm(name: str, alarm: Alarm) -> None:
+    logs.say("gpu alarm", backend=name, kind=alarm.kind, gpu=alarm.uuid, detail=alarm.detail)
+
+
+def find_tokenizers(policy: Policy) -> list[str]:
+    """What is wrong with the tokenizers that a policy names, a sentence each; nothing is loaded."""
+    return [
+        f"models.{name}.tokenizer: there is no {model.tokenizer!r}: expected {', '.join(NAMES)}, a model of OpenAI's, "
+        "or the path of a tokenizer.json"
+        for name, model in policy.models.items()
+        if model.tokenizer is not None and not known(model.tokenizer)
+    ]
 
 
 def _check_certificates(policy: Policy) -> None:

@@ -16,7 +16,7 @@ import orjson
 import uvloop
 
 from gpubalancer import __version__, logs
-from gpubalancer.app import StartError, work
+from gpubalancer.app import StartError, find_tokenizers, work
 from gpubalancer.app import serve as run_balancer
 from gpubalancer.control.reload import fingerprint
 from gpubalancer.policy.faults import PolicyError, UnreadableFilesError
@@ -24,6 +24,7 @@ from gpubalancer.policy.load import load
 from gpubalancer.policy.schema import Policy
 from gpubalancer.policy.settings import idle
 from gpubalancer.sim.command import engine
+from gpubalancer.telemetry.agent_command import agent
 
 KEY_BYTES = 24
 """192 bits of a key are random."""
@@ -111,6 +112,7 @@ def worker(index: int, channel_fd: int, listen_fd: int, board_path: Path, via: s
     uvloop.run(work(index, channel_fd, listen_fd, board_path, via))
 
 
+main.add_command(agent)
 main.add_command(engine)
 
 
@@ -124,6 +126,10 @@ def _load_or_exit(path: Path) -> Policy:
     except PolicyError as error:
         for fault in error.faults:
             click.echo(fault.line(), err=True)
+        sys.exit(2)
+    if wrong := find_tokenizers(policy):
+        for sentence in wrong:
+            click.echo(f"{path}: {sentence}", err=True)
         sys.exit(2)
     for setting in idle(policy):
         click.echo(f"{path}: warning: {setting} is checked, but this version does not act on it", err=True)

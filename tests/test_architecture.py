@@ -35,19 +35,24 @@ TOP: Mapping[str, frozenset[str]] = {
     "__main__": frozenset(("cli",)),
     "logs": frozenset(("domain",)),
     "demo": frozenset(),
-    "cli": frozenset(("app", "control", "demo", "logs", "policy", "sim", PACKAGE)),
-    "app": frozenset((*MAY_IMPORT, "logs")) - {"sim"},
+    "sensing": frozenset(("board", "domain", "policy", "telemetry", "wire")),
+    "cli": frozenset(("app", "control", "demo", "logs", "policy", "sim", "telemetry", PACKAGE)),
+    "app": frozenset((*MAY_IMPORT, "logs", "sensing")) - {"sim"},
 }
 """Modules above the layers; `app` alone joins them."""
 
 DOORS: Mapping[str, tuple[str, ...]] = {
-    "pynvml": (),
+    "pynvml": ("telemetry/nvml/",),
     "httptools": ("wire/",),
     "yaml": ("policy/load.py",),
     "prometheus_client": ("telemetry/metrics.py", "sim/metrics.py"),
     "aiohttp": ("telemetry/", "control/", "sim/", "demo.py"),
     "uvloop": ("cli.py", "sim/command.py"),
-    "click": ("cli.py", "demo.py", "sim/command.py"),
+    "click": ("cli.py", "demo.py", "sim/command.py", "telemetry/agent_command.py"),
+    "hyperscan": ("policy/tiers.py", "brain/sensitivity/"),
+    "tiktoken": ("brain/tokens/",),
+    "tokenizers": ("brain/tokens/",),
+    "quicktok": ("brain/tokens/",),
     "mmap": ("board/",),
     "fcntl": ("board/",),
 }

@@ -16,7 +16,7 @@ import mmap
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ from gpubalancer.board.layout import (
     HEADER,
     MAGIC,
     NAME_BYTES,
+    RESET,
     ROWS_USED_BYTE,
     VERSION,
     WORKER_ROWS,
@@ -34,6 +35,9 @@ from gpubalancer.board.layout import (
     Layout,
     read_header,
 )
+
+_FORMATS: dict[int, Literal["i", "q"]] = {4: "i", 8: "q"}
+"""How `memoryview` calls the whole numbers of a worker's cells, by their bytes."""
 
 
 class BoardError(Exception):
@@ -43,11 +47,28 @@ class BoardError(Exception):
 class Board:
     """The mapped file. Make one with `create` (supervisor) or `attach` (worker, reader).
 
-    The views `up`, `draining`, `probed_s`, `live` (one cell per backend row) and `in_flight` (worker rows x backend
-    rows) are the memory itself: what another process writes shows in them at once. `in_flight` has the worker rows that
-    were in use when the board was opened, `all_in_flight` all that the file has.
+    The views are the memory itself: what another process writes shows in them at once. Of those with one cell per
+    worker row and backend row, `in_flight`, `prefill_tokens`, `context_tokens`, `sent_requests` and `ended_requests`
+    have the worker rows that were in use when the board was opened, `all_in_flight` all that the file has.
 
     Attributes:
+        up, draining, live: 1 or 0. `live`: the row is a backend's.
+        probed_s: wall time of the last probe; 0 if never.
+        running, waiting: requests in the engine, all clients together, by its own account; NaN if it does not tell.
+        kv_used_fraction: share of its key-value cache in use; NaN if it does not tell.
+        kv_capacity_tokens: size of that cache; NaN if it does not tell.
+        scraped_s: monotonic time of the engine's last good page; 0 if never.
+        scraped_in_flight: what we had in flight there at that time, all workers together. So the engine's batch now is
+            about `running + waiting` then, plus `in_flight` now, less this.
+        loaded: flags of `layout.Loaded`.
+        hardware: a `layout.Hardware`.
+        speed_fraction: clock of its slowest GPU against what it should be; 1 if unknown.
+        power_watts: of its GPUs together; NaN if unknown.
+        gpu_at_s: monotonic time of the last word on its GPUs; 0 if never.
+        in_flight: requests leased.
+        prefill_tokens: uncached prompt tokens sent whose first token has not come.
+        context_tokens: prompt and output tokens of the requests in flight.
+        sent_requests, ended_requests: counted since the worker began.
         fd: a descriptor of the file, for `locks.reopen`.
         layout: the sizes.
         workers: how many the supervisor keeps.
@@ -59,17 +80,29 @@ class Board:
         self.fd = fd
         self.layout = layout
         self.set_aside: str | None = None
+        self._found: dict[str, int] = {}
         self.memory = mmap.mmap(fd, layout.size_bytes)
         self._header: Any = np.frombuffer(self.memory, dtype=HEADER, count=1)
         self.workers = int(self._header["workers"][0])
-        shared = {each.name: self._view(each.name) for each in COLUMNS}
+        self._shared = shared = {each.name: self._view(each.name) for each in COLUMNS}
         self._name: NDArray[np.bytes_] = shared["name"]
         self.live: NDArray[np.uint8] = shared["live"]
         self.up: NDArray[np.uint8] = shared["up"]
         self.draining: NDArray[np.uint8] = shared["draining"]
         self.probed_s: NDArray[np.float64] = shared["probed_s"]
+        self.running: NDArray[np.float64] = shared["running"]
+        self.waiting: NDArray[np.float64] = shared["waiting"]
+        self.kv_used_fraction: NDArray[np.float64] = shared["kv_used_fraction"]
+        self.kv_capacity_tokens: NDArray[np.float64] = shared["kv_capacity_tokens"]
+        self.scraped_s: NDArray[np.float64] = shared["scraped_s"]
+        self.scraped_in_flight: NDArray[np.int32] = shared["scraped_in_flight"]
+        self.loaded: NDArray[np.uint8] = shared["loaded"]
+        self.hardware: NDArray[np.uint8] = shared["hardware"]
+        self.speed_fraction: NDArray[np.float64] = shared["speed_fraction"]
+        self.power_watts: NDArray[np.float64] = shared["power_watts"]
+        self.gpu_at_s: NDArray[np.float64] = shared["gpu_at_s"]
         self.all_in_flight: NDArray[np.int32] = shared["in_flight"]
-        self.in_flight: NDArray[np.int32] = self.all_in_flight[: int(self._header["rows_used"][0])]
+        self._use_rows(int(self._header["rows_used"][0]))
 
     @classmethod
     def create(cls, path: Path, workers: int, backends: int) -> Self:
@@ -113,7 +146,8 @@ class Board:
         """Make exactly these backends live, and give each its row. Supervisor only.
 
         A name that has a row keeps it, also when it comes back after it was removed. A new name gets a row that was
-        never used, or else one that is out of use with nothing in flight, zeroed.
+        never used, or else one that is out of use with nothing in flight. What the supervisor knew of a row that was
+        out of use is forgotten.
 
         Errors:
             BoardError: no row is left, or a name is longer than `NAME_BYTES`; nothing has changed.
@@ -134,7 +168,8 @@ class Board:
             rows[name] = row
         for row in rows.values():
             if not self.live[row]:
-                self.up[row], self.draining[row], self.probed_s[row] = 0, 0, 0.0
+                for column in RESET:
+                    self._shared[column.name][row] = column.unset
         in_use = np.zeros_like(self.live)
         in_use[list(rows.values())] = 1
         self.live[:] = in_use
@@ -143,6 +178,14 @@ class Board:
     def rows(self) -> dict[str, int]:
         """The row of each live backend."""
         return {name: row for name, row in self._named_rows().items() if self.live[row]}
+
+    def row(self, name: str) -> int | None:
+        """The row of a live backend, or None; quicker than `rows` for who asks again and again."""
+        row = self._found.get(name)
+        if row is None or not self.live[row] or self._name[row] != name.encode():
+            self._found = self.rows()
+            row = self._found.get(name)
+        return row
 
     def claim_worker_row(self, fd: int, worker: int) -> int:
         """Take a row of slot counts for life: the worker's own, or a spare one while its own is another's. It is zero.
@@ -158,22 +201,31 @@ class Board:
         for _ in range(locks.TRIES):
             for row in candidates:
                 if locks.try_lock(fd, locks.WORKER_BYTE + row):
-                    self.all_in_flight[row] = 0
+                    self._zero_worker(row)
                     return row
             os.sched_yield()  # somebody who clears a row holds its lock for a moment
         raise BoardError(f"worker {worker} of {self.workers} has no row: another process counts in it")
 
     def in_flight_cells(self) -> memoryview:
         """The cells of `all_in_flight` in one dimension, row after row: plain integers, read and written whole."""
-        start = self.layout.offset_bytes("in_flight")
-        return memoryview(self.memory)[start : start + self.all_in_flight.nbytes].cast("i")
+        return self.cells("in_flight")
+
+    def cells(self, column: str) -> memoryview:
+        """The cells of a column of all worker rows in one dimension, as `in_flight_cells`.
+
+        Errors:
+            KeyError: no such column.
+        """
+        view: NDArray[Any] = self._shared[column]
+        start = self.layout.offset_bytes(column)
+        return memoryview(self.memory)[start : start + view.nbytes].cast(_FORMATS[view.dtype.itemsize])
 
     def rows_used_cell(self) -> memoryview:
         """The one cell that tells how many worker rows may hold slots; a new supervisor changes it."""
         return memoryview(self.memory)[ROWS_USED_BYTE : ROWS_USED_BYTE + 4].cast("I")
 
     def clear_worker(self, index: int | None = None) -> None:
-        """Give back every slot of the worker `index`, or of all workers, if its process has ended.
+        """Forget all that the worker `index`, or every worker, has counted, slots too, if its process has ended.
 
         Rows beyond the workers' own are looked at in any case: who died may have counted there. Supervisor only.
         """
@@ -211,18 +263,32 @@ class Board:
         rows_used = min(living[-1] + 1 + workers, WORKER_ROWS) if living else workers
         self.set_aside = set_aside
         self.workers = workers
-        self.in_flight = self.all_in_flight[:rows_used]
+        self._use_rows(rows_used)
+        # The monotonic clock begins anew with the machine, and the file may be older than that.
+        self.scraped_s[:], self.gpu_at_s[:] = 0.0, 0.0
         self._header["workers"] = workers
         self._header["rows_used"] = rows_used
         self._header["pid"] = os.getpid()
         self.bump_epoch()
+
+    def _use_rows(self, rows_used: int) -> None:
+        self.in_flight = self.all_in_flight[:rows_used]
+        self.prefill_tokens: NDArray[np.int64] = self._shared["prefill_tokens"][:rows_used]
+        self.context_tokens: NDArray[np.int64] = self._shared["context_tokens"][:rows_used]
+        self.sent_requests: NDArray[np.int64] = self._shared["sent_requests"][:rows_used]
+        self.ended_requests: NDArray[np.int64] = self._shared["ended_requests"][:rows_used]
+
+    def _zero_worker(self, row: int) -> None:
+        for column in COLUMNS:
+            if column.per_worker:
+                self._shared[column.name][row] = 0
 
     def _clear_dead(self, rows: Iterable[int]) -> list[int]:
         """Zero these worker rows, but those whose worker lives; returns the latter."""
         living = []
         for row in rows:
             if locks.try_lock(self.fd, locks.WORKER_BYTE + row):
-                self.all_in_flight[row] = 0
+                self._zero_worker(row)
                 locks.unlock(self.fd, locks.WORKER_BYTE + row)
             else:
                 living.append(row)

@@ -4,19 +4,22 @@ The file is a header page and then columns, each starting on a page. A column ha
 worker and backend row. Every worker's part of such a column is a whole number of cache lines, so that two workers never
 write to the same line. The sizes are fixed when the file is made; another layout is another file.
 
+Times of `scraped_s` and `gpu_at_s` are of the monotonic clock, which all processes of a machine share; 0 is never.
+
 To add a column: a row in `COLUMNS`, and a new `VERSION`.
 """
 
 from dataclasses import dataclass
+from enum import IntEnum, IntFlag
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 MAGIC = b"gpubalbd"
-VERSION = 1
+VERSION = 2
 WORKERS_LIMIT = 64
 WORKER_ROWS = 2 * WORKERS_LIMIT
-"""Rows in every file, used or not, 512 KiB at 1,024 backends: as many workers of a dead supervisor may still live."""
+"""Rows in every file, used or not, 4.5 MiB at 1,024 backends: as many workers of a dead supervisor may still live."""
 BACKENDS_LEAST = 1024
 NAME_BYTES = 264
 """The longest name that a policy allows has 260."""
@@ -41,24 +44,70 @@ ROWS_USED_BYTE = 24
 """Where `rows_used` lies: workers read it on every lease."""
 
 
+class Hardware(IntEnum):
+    """What a cell of `hardware` says of a backend's GPUs."""
+
+    UNKNOWN = 0
+    WELL = 1
+    THROTTLED = 2
+    """Slower than it could be, and `speed_fraction` says by how much."""
+    FAULTY = 3
+    """No new work: the fault does not pass by itself."""
+
+
+class Loaded(IntFlag):
+    """What a cell of `loaded` says of a backend's models."""
+
+    READY = 0
+    """Or unknown."""
+    LOADING = 1
+    SLEEPING = 2
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column: its cells' type, who writes them, and whether each worker has cells of its own."""
+    """One column: its cells' type, who writes them, whether each worker has cells of its own, and what is not known.
+
+    Attributes:
+        unset: what the supervisor puts into the cell of a row that is given to a backend anew.
+    """
 
     name: str
     dtype: DTypeLike
     writer: str
     per_worker: bool = False
+    unset: float = 0.0
 
 
+NAN = float("nan")
+OWN = "the worker of that row"
 COLUMNS = (
     Column("name", f"S{NAME_BYTES}", "supervisor"),
     Column("live", np.uint8, "supervisor"),
     Column("up", np.uint8, "supervisor"),
     Column("draining", np.uint8, "supervisor"),
     Column("probed_s", np.float64, "supervisor"),
-    Column("in_flight", np.int32, "the worker of that row", per_worker=True),
+    # The engine's own view, NaN for what it does not tell, as of `scraped_s`.
+    Column("running", np.float64, "supervisor", unset=NAN),
+    Column("waiting", np.float64, "supervisor", unset=NAN),
+    Column("kv_used_fraction", np.float64, "supervisor", unset=NAN),
+    Column("kv_capacity_tokens", np.float64, "supervisor", unset=NAN),
+    Column("scraped_s", np.float64, "supervisor"),
+    Column("scraped_in_flight", np.int32, "supervisor"),
+    Column("loaded", np.uint8, "supervisor"),
+    # The GPUs behind it, as of `gpu_at_s`.
+    Column("hardware", np.uint8, "supervisor"),
+    Column("speed_fraction", np.float64, "supervisor", unset=1.0),
+    Column("power_watts", np.float64, "supervisor", unset=NAN),
+    Column("gpu_at_s", np.float64, "supervisor"),
+    Column("in_flight", np.int32, OWN, per_worker=True),
+    Column("prefill_tokens", np.int64, OWN, per_worker=True),
+    Column("context_tokens", np.int64, OWN, per_worker=True),
+    Column("sent_requests", np.int64, OWN, per_worker=True),
+    Column("ended_requests", np.int64, OWN, per_worker=True),
 )
+RESET = tuple(each for each in COLUMNS if each.writer == "supervisor" and each.name not in ("name", "live"))
+"""What a backend's row begins with when it becomes live."""
 
 
 @dataclass(frozen=True, slots=True)

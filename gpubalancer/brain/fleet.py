@@ -3,24 +3,30 @@
 Index i is the i-th backend of the policy. What the policy fixes is a column here; what changes (up, draining, in
 flight) is a column on the board, and `rows` says which of its rows is whose. A constraint is a boolean vector over the
 fleet, a cost a vector of numbers, so that the choice is an `argmin`.
+
+Few kinds of work repeat, so the vectors are kept by what they follow from (`signature`). The length of a prompt is not
+among it: it hardly ever decides, and it would make every request its own kind.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gpubalancer.brain.routes import apis_of
 from gpubalancer.domain.decision import Reason
-from gpubalancer.domain.work import Work
+from gpubalancer.domain.work import Preference, Selection, Work
 from gpubalancer.policy.backends import Backend
 from gpubalancer.policy.schema import Policy
+from gpubalancer.policy.tenants import allows as allows
 
 Flags = NDArray[np.bool_]
+Seconds = NDArray[np.float64]
 _CACHE_LIMIT = 4096
-_Key = tuple[object, ...]
+_Key = TypeVar("_Key", bound=Hashable)
+_Column = TypeVar("_Column", Flags, Seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +50,16 @@ class Fleet:
     """Per backend: public model name -> the backend's own name."""
     apis: tuple[frozenset[str], ...]
     kinds: tuple[str | None, ...]
+    engines: tuple[str | None, ...]
+    hardware: tuple[str | None, ...]
     labels: tuple[frozenset[tuple[str, str]], ...]
     claims: tuple[tuple[str, ...], ...]
     upgrades: tuple[tuple[str, ...], ...]
     aliases: Mapping[str, str]
-    _cache: dict[_Key, Flags] = field(default_factory=dict)
+    contexts: Mapping[str, int]
+    """Public model name -> tokens of prompt and answer together, for the models whose limit is known."""
+    _eligible: dict[Hashable, Flags] = field(default_factory=dict)
+    _preferences: dict[tuple[Preference, ...], Seconds] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -71,19 +82,41 @@ class Fleet:
         return any(path in upgrades for upgrades in self.upgrades)
 
     def eligible(self, work: Work) -> Flags:
-        """Backends that could ever serve this work. Kept, because few kinds of work repeat."""
-        key = (work.api, work.model, work.sent_name, work.tier, work.kinds, work.labels, work.claim, work.upgrade)
-        flags = self._cache.get(key)
+        """Backends that could ever serve this work. The answer is kept, shared and read-only."""
+        key = signature(work)
+        flags = self._eligible.get(key)
         if flags is None:
-            if len(self._cache) >= _CACHE_LIMIT:
-                self._cache.clear()
-            flags = np.array([reason is None for reason in self.ineligible(work)], dtype=np.bool_)
-            self._cache[key] = flags
-        return flags
+            flags = np.array([self._objection(index, work) is None for index in range(len(self))], dtype=np.bool_)
+            _keep(self._eligible, key, flags)
+        return flags if not self.exceeds_context(work) else np.zeros(len(self), dtype=np.bool_)
 
     def ineligible(self, work: Work) -> list[Reason | None]:
         """For each backend, the first constraint by which it could never serve this work."""
-        return [self._objection(index, work) for index in range(len(self))]
+        context: Reason | None = "context" if self.exceeds_context(work) else None
+        return [self._objection(index, work) or context for index in range(len(self))]
+
+    def exceeds_context(self, work: Work) -> bool:
+        """True if the prompt, counted and not estimated, leaves no token of the model's context for an answer.
+
+        Expected output is no reason: engines end an answer where the context ends. Of a batch only the sum is known, so
+        it is the average prompt that has to fit.
+        """
+        limit = self.contexts.get(work.model) if self.contexts and work.model is not None else None
+        return limit is not None and work.counted and work.prompt_tokens >= limit * work.batch
+
+    def preference_s(self, work: Work) -> Seconds:
+        """What rules take off each backend's cost for this work; shape (backends,), seconds, 0 or less.
+
+        Several preferences for one backend add up. The answer is kept, shared and read-only.
+        """
+        seconds = self._preferences.get(work.preferred)
+        if seconds is None:
+            seconds = np.zeros(len(self))
+            for preference in work.preferred:
+                fits = [self._fits(index, preference.selection) for index in range(len(self))]
+                seconds -= preference.worth_s * np.array(fits, dtype=np.float64)
+            _keep(self._preferences, work.preferred, seconds)
+        return seconds
 
     def _objection(self, index: int, work: Work) -> Reason | None:
         if work.claim is not None:
@@ -99,8 +132,45 @@ class Fleet:
         if self.clearance[index] < work.tier:
             return "clearance"
         # A kind that is not known yet is not among those allowed.
-        of_allowed_kind = work.kinds is None or self.kinds[index] in work.kinds
-        return None if of_allowed_kind and work.labels <= self.labels[index] else "tenant"
+        kind = self.kinds[index]
+        if not (work.kinds is None or kind in work.kinds) or not work.labels <= self.labels[index]:
+            return "tenant"
+        is_denied = bool(work.denied_kinds) and (kind is None or kind in work.denied_kinds)
+        is_fit = not is_denied and all(self._fits(index, selection) for selection in work.required)
+        return None if is_fit else "rule"
+
+    def _fits(self, index: int, selection: Selection) -> bool:
+        """True if a backend is what a rule asks for. What is not known of it does not fit."""
+        asked = (
+            (selection.names, self.names[index]),
+            (selection.kinds, self.kinds[index]),
+            (selection.engines, self.engines[index]),
+            (selection.hardware, self.hardware[index]),
+        )
+        return all(not wanted or has in wanted for wanted, has in asked) and selection.labels <= self.labels[index]
+
+
+def signature(work: Work) -> Hashable:
+    """What `eligible` follows from, prompt's length apart: work of one signature may be served by the same backends."""
+    return (
+        work.api,
+        work.model,
+        work.sent_name,
+        work.tier,
+        work.kinds,
+        work.labels,
+        work.claim,
+        work.upgrade,
+        work.required,
+        work.denied_kinds,
+    )
+
+
+def _keep(kept: dict[_Key, _Column], key: _Key, column: _Column) -> None:
+    column.setflags(write=False)
+    if len(kept) >= _CACHE_LIMIT:
+        kept.clear()
+    kept[key] = column
 
 
 def build_fleet(policy: Policy, rows: Mapping[str, int], discovered: Mapping[str, Discovery]) -> Fleet:
@@ -124,10 +194,13 @@ def build_fleet(policy: Policy, rows: Mapping[str, int], discovered: Mapping[str
             for backend, known in zip(policy.backends, found, strict=True)
         ),
         kinds=tuple(backend.kind or known.kind for backend, known in zip(policy.backends, found, strict=True)),
+        engines=tuple(backend.engine or known.engine for backend, known in zip(policy.backends, found, strict=True)),
+        hardware=tuple(backend.hardware for backend in policy.backends),
         labels=tuple(frozenset(backend.labels.items()) for backend in policy.backends),
         claims=tuple(backend.paths for backend in policy.backends),
         upgrades=tuple(backend.upgrades for backend in policy.backends),
         aliases={alias: name for name, model in policy.models.items() for alias in model.aliases},
+        contexts={name: model.context_tokens for name, model in policy.models.items() if model.context_tokens},
     )
 
 
@@ -137,12 +210,3 @@ def _served(backend: Backend, known: Discovery) -> Mapping[str, str]:
 
 def _claims(paths: Sequence[str], path: str) -> bool:
     return any(path.startswith(claim[:-1]) if claim.endswith("*") else path == claim for claim in paths)
-
-
-def allows(patterns: Sequence[str], model: str) -> bool:
-    """True if a tenant whose `models` are these patterns may use a model; only `*` stands for something else."""
-    return any(pattern == "*" or fnmatchcase(model, _only_stars(pattern)) for pattern in patterns)
-
-
-def _only_stars(pattern: str) -> str:
-    return pattern.replace("[", "[[]").replace("?", "[?]")

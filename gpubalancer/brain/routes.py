@@ -26,6 +26,8 @@ class Route:
     methods: frozenset[str]
     streams_by_default: bool = False
     """An answer is a stream unless the body says `"stream": false` (Ollama)."""
+    about_tokens: bool = False
+    """The question is how many tokens it has, which is answered here where the tokenizer is known."""
 
 
 _POST = frozenset(("POST",))
@@ -40,7 +42,8 @@ _EXACT: Mapping[str, Route] = MappingProxyType(
         "/v1/embeddings": Route("embeddings", "json", _POST),
         "/v1/rerank": Route("rerank", "json", _POST),
         "/v1/messages": Route("messages", "json", _POST),
-        "/v1/messages/count_tokens": Route("messages", "json", _POST),
+        "/v1/messages/count_tokens": Route("messages", "json", _POST, about_tokens=True),
+        "/v1/tokenize": Route("tokenize", "json", _POST, about_tokens=True),
         "/v1/audio/speech": Route("audio", "json", _POST),
         "/v1/images/generations": Route("images", "json", _POST),
         "/v1/models": Route("models", "here", _GET),

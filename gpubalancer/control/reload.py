@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from gpubalancer.board.board import BoardError
+from gpubalancer.brain.tokens.tokenizer import TokenizerError
 from gpubalancer.policy.faults import PolicyError
 from gpubalancer.policy.schema import Policy
 
@@ -133,7 +134,7 @@ class Reloader:
             return Reload("failed", old.hash, faults=tuple(fault.line() for fault in error.faults))
         try:
             await self._apply(new)
-        except (ApplyError, BoardError, OSError) as error:
+        except (ApplyError, BoardError, OSError, TokenizerError) as error:
             why = str(error) or "the workers did not take the new policy in time"
             return Reload("failed", old.hash, faults=(why,))
         self.policy = new

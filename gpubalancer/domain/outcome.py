@@ -26,6 +26,15 @@ class Outcome:
     """The public name, after aliases; `NOBODY` when no such model exists, so that labels stay bounded."""
     backend: str = NOBODY
     tier: str = NOBODY
+    tier_source: str = NOBODY
+    """What decided the tier: `tenant`, `header`, `unread`, `rule:NAME` or `detector:NAME`."""
+    priority: str = NOBODY
+    risk: str = ""
+    findings: tuple[tuple[str, int], ...] = ()
+    """Detectors with a match and how many; never what they found."""
+    rules: tuple[str, ...] = ()
+    expected_prompt_tokens: int = 0
+    expected_output_tokens: int = 0
     attempts: int = 0
     streamed: bool = False
     status: int = 0

@@ -117,6 +117,7 @@ class Tally:
 
     Attributes:
         refused: requests that we refused, by (tenant, reason).
+        tiers: requests by (tier, what decided it).
         overhead_s: seconds between a request's head and its first byte to a backend.
         upstream_cancelled: requests given up at their backend because the client had left.
         streams_broken: answers that a backend broke off after their first byte had been sent.
@@ -127,6 +128,7 @@ class Tally:
         self.cells: dict[CellKey, Cell] = {}
         self.spreads: dict[SpreadKey, Spread] = {}
         self.refused: dict[tuple[str, str], int] = {}
+        self.tiers: dict[tuple[str, str], int] = {}
         self.overhead_s = Histogram(OVERHEAD_BOUNDS_S)
         self.upstream_cancelled = 0
         self.streams_broken = 0
@@ -154,12 +156,15 @@ class Tally:
                 spread.tpot_s.add(outcome.tpot_s)
         if outcome.sent_s:
             self.overhead_s.add(outcome.overhead_s)
+        tier = (outcome.tier, outcome.tier_source)
+        self.tiers[tier] = self.tiers.get(tier, 0) + 1
         if outcome.reason:
             self._add_failed(outcome)
 
     def take_delta(self) -> dict[str, Any]:
         """What was added since the last take, as JSON values for `merge`; the counts are zero afterwards."""
         refused, self.refused = self.refused, {}
+        tiers, self.tiers = self.tiers, {}
         cells = [[*key, *counts] for key, cell in self.cells.items() if (counts := _take(cell))]
         spreads = [
             [*key, name, *taken]
@@ -171,6 +176,7 @@ class Tally:
             "cells": cells,
             "spreads": spreads,
             "refused": [[*key, count] for key, count in refused.items()],
+            "tiers": [[*key, count] for key, count in tiers.items()],
             "overhead_s": self.overhead_s.take(),
             "upstream_cancelled": self.upstream_cancelled,
             "streams_broken": self.streams_broken,
@@ -189,6 +195,8 @@ class Tally:
             histogram.merge(counts, total)
         for tenant, reason, count in delta["refused"]:
             self._add_refused(tenant, reason, count)
+        for tier, source, count in delta["tiers"]:
+            self.tiers[tier, source] = self.tiers.get((tier, source), 0) + count
         if delta["overhead_s"]:
             self.overhead_s.merge(*delta["overhead_s"])
         self.upstream_cancelled += delta["upstream_cancelled"]

@@ -1,6 +1,51 @@
-"""What one request asks for, as far as it decides where it may go."""
+"""What one request asks for, as far as it decides where it may go, when, and what it will cost."""
 
 from dataclasses import dataclass
+from enum import IntEnum
+from typing import Literal
+
+Risk = Literal["injection"]
+
+
+class Priority(IntEnum):
+    """Classes of the queue; a lower number goes first."""
+
+    INTERACTIVE = 0
+    STANDARD = 1
+    BATCH = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something sensitive in a request: what, how often and where. Never the text itself."""
+
+    detector: str
+    """The detector's name, or that of the operator's own pattern."""
+    count: int
+    message: int
+    """Index of the first message (or prompt, or input) with a match."""
+    tier: int
+    """Rank of the tier that it raises the request to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which backends a rule speaks of: all that is given must hold, and of a set one. Empty sets are not given."""
+
+    names: frozenset[str] = frozenset()
+    kinds: frozenset[str] = frozenset()
+    engines: frozenset[str] = frozenset()
+    hardware: frozenset[str] = frozenset()
+    labels: frozenset[tuple[str, str]] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """Backends that a rule prefers, and by how much."""
+
+    selection: Selection
+    worth_s: float
+    """How many seconds more a backend that fits may cost than one that does not."""
 
 
 @dataclass(slots=True)
@@ -26,3 +71,31 @@ class Work:
     """Kinds of backend that the tenant may use; None for all."""
     labels: frozenset[tuple[str, str]] = frozenset()
     """Labels that a backend must carry to serve the tenant."""
+    tenant: str = "-"
+    priority: Priority = Priority.STANDARD
+    prompt_tokens: int = 0
+    """What the engine will have to read, all prompts of a batch together; an estimate where it can't be counted."""
+    counted: bool = False
+    """`prompt_tokens` was counted by the model's own tokenizer."""
+    output_tokens: int = 0
+    """What it will probably write (median), all answers of a batch together."""
+    output_tokens_high: int = 0
+    """What it will hardly exceed (95th percentile, or the client's own limit): what is reserved."""
+    batch: int = 1
+    """Answers or inputs in one request: `n`, `best_of`, a list of prompts."""
+    tier_source: str = "tenant"
+    """What decided the tier: `tenant`, `header`, `unread`, `rule:NAME` or `detector:NAME`."""
+    risk: Risk | None = None
+    findings: tuple[Finding, ...] = ()
+    affinity: int = 0
+    """64-bit hash of what the client's requests of one session share; 0 for nothing."""
+    prefix: tuple[int, ...] = ()
+    """Chained 64-bit hashes of the prompt's blocks, salted by the tenant; block i covers blocks 0..i."""
+    required: tuple[Selection, ...] = ()
+    """Rules' `require`: every one must fit the backend."""
+    denied_kinds: frozenset[str] = frozenset()
+    """Rules' `deny_kinds`: not served there, nor where the kind is unknown."""
+    preferred: tuple[Preference, ...] = ()
+    """Rules' `prefer`: backends that fit are taken where they cost little more."""
+    rules: tuple[str, ...] = ()
+    """Names of the rules that matched, for explanations."""

@@ -28,6 +28,7 @@ from gpubalancer.policy.fields import (
     whole,
 )
 from gpubalancer.policy.listen import Host, is_host
+from gpubalancer.policy.series import MappedField, Selector
 from gpubalancer.policy.tiers import PRIVATE_NETWORKS, Tier
 
 Api = Literal[
@@ -178,7 +179,17 @@ class BackendTelemetry(Part):
         default=None,
         description="The engine's Prometheus page: a path on the backend, or a whole URL. By engine if not given.",
     )
+    map: dict[Selector, MappedField] = Field(
+        default={},
+        description="Series of that page that are read as a field, before the engine's own: `my_requests: running`, "
+        '`my_kv_percent{pool="gpu"}: kv_used_fraction * 0.01`.',
+    )
     agent: Url | None = Field(default=None, description="URL of `gpubalancer agent` on the backend's machine.")
+    credential: Secret = Field(default=None, description="Bearer token that the agent wants.")
+    exporter: Url | None = Field(
+        default=None,
+        description="URL of the page of a GPU exporter on the backend's machine (DCGM, AMD, Intel), where no agent is.",
+    )
     gpus: tuple[Annotated[int, whole(0, 1023)], ...] = Field(
         default=(), description="Which of the machine's GPUs serve this backend; none given means all."
     )
@@ -259,7 +270,7 @@ class Backend(Part):
         "`anthropic`).",
     )
     tls: BackendTls | None = Field(default=None, description="Trust and identity for an `https` URL.")
-    telemetry: BackendTelemetry = Field(default=BackendTelemetry(), description=later("Where its state is read."))
+    telemetry: BackendTelemetry = Field(default=BackendTelemetry(), description="Where its state is read.")
     price: Price = Field(default=Price(), description=later("What it costs."))
     labels: Labels = Field(default={}, description="Your own words for rules and tenants to choose by.")
 

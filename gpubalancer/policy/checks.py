@@ -1,59 +1,23 @@
 """What must agree between the sections of a policy.
 
-Each check is a generator of findings, and `CHECKS` is the list of them. A finding names the place by the file's keys,
-so that `load` can turn it into a line; checks never stop at the first one.
+Each check is a generator of findings, and `CHECKS` is the list of them, with those of `rule_checks` at its end. Checks
+never stop at the first finding.
 """
 
-import difflib
 import ipaddress
-import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from gpubalancer.policy.findings import Finding, Path, near, quoted
+from gpubalancer.policy.rule_checks import RULE_CHECKS
 
 if TYPE_CHECKING:
     from gpubalancer.policy.schema import Policy
-
-Path = tuple[str | int, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One disagreement: where, what was found, and what was expected."""
-
-    path: Path
-    found: str
-    expected: str
-
-
-class DisagreementError(ValueError):
-    """Sections that do not agree; `findings` says where."""
-
-    def __init__(self, findings: list[Finding]) -> None:
-        super().__init__("; ".join(f"{at.path}: found {at.found}, expected {at.expected}" for at in findings))
-        self.findings = findings
 
 
 def findings(policy: "Policy") -> list[Finding]:
     """Everything in which the sections of `policy` disagree."""
     return [finding for check in CHECKS for finding in check(policy)]
-
-
-def quoted(value: str, longest: int = 60) -> str:
-    """A text as a message shows it: in quotes, on one line, cut when long."""
-    cut = value if len(value) <= longest else value[: longest - 3] + "..."
-    return json.dumps(cut, ensure_ascii=not value.isprintable())
-
-
-def near(value: str, known: Iterable[str]) -> str:
-    """What `value` was probably meant to be, else what there is."""
-    names = list(dict.fromkeys(known))
-    if close := difflib.get_close_matches(value, names, 1):
-        return quoted(close[0])
-    if not names:
-        return "none, as none is declared"
-    shown = [quoted(name) for name in names[:8]]
-    return ", ".join([*shown, "..."] if len(names) > 8 else shown)
 
 
 def _doubled(names: Iterable[tuple[Path, str]], what: str, hint: str = "") -> Iterator[Finding]:
@@ -139,7 +103,7 @@ def _tier_references(policy: "Policy") -> Iterator[tuple[Path, str]]:
     for index, pattern in enumerate(policy.sensitivity.patterns):
         references.append((("sensitivity", "patterns", index, "tier"), pattern.tier))
     for index, rule in enumerate(policy.routing.rules):
-        references.append((("routing", "rules", index, "tier"), rule.tier))
+        references.append((("routing", "rules", index, "set", "tier"), rule.changes.tier))
         for place, tier in enumerate(rule.when.tier or ()):
             references.append((("routing", "rules", index, "when", "tier", place), tier))
     return ((path, name) for path, name in references if name)
@@ -191,6 +155,8 @@ def _model_references(policy: "Policy") -> Iterator[tuple[Path, str]]:
     for index, rule in enumerate(policy.routing.rules):
         for place, name in enumerate(rule.when.model or ()):
             yield ("routing", "rules", index, "when", "model", place), name
+        if rule.changes.model is not None:
+            yield ("routing", "rules", index, "set", "model"), rule.changes.model
 
 
 def _downgrades_end(policy: "Policy") -> Iterator[Finding]:
@@ -251,18 +217,6 @@ def _budgets_make_sense(policy: "Policy") -> Iterator[Finding]:
             seen.add((budget.unit, budget.per.text))
 
 
-def _rules_make_sense(policy: "Policy") -> Iterator[Finding]:
-    known = [backend.name for backend in policy.backends]
-    for index, rule in enumerate(policy.routing.rules):
-        path: Path = ("routing", "rules", index)
-        if not (rule.require or rule.prefer or rule.deny_kinds or rule.tier):
-            yield Finding(path, "a rule that changes nothing", "`require`, `prefer`, `deny_kinds` or `tier`")
-        for key, selector in (("require", rule.require), ("prefer", rule.prefer)):
-            for place, name in enumerate((selector and selector.name) or ()):
-                if name not in known:
-                    yield Finding((*path, key, "name", place), quoted(name), f"a backend's name: {near(name, known)}")
-
-
 CHECKS = (
     _not_empty,
     _names_once,
@@ -275,5 +229,5 @@ CHECKS = (
     _tenants_exist,
     _keys_once,
     _budgets_make_sense,
-    _rules_make_sense,
+    *RULE_CHECKS,
 )

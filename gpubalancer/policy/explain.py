@@ -11,9 +11,9 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from gpubalancer.policy.checks import DisagreementError, Path, near, quoted
 from gpubalancer.policy.faults import Fault, shown
 from gpubalancer.policy.fields import UnexpectedError
+from gpubalancer.policy.findings import DisagreementError, Path, near, quoted
 from gpubalancer.policy.settings import is_secret, keys, one_of, pattern_of, settings
 
 

@@ -12,9 +12,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from gpubalancer.policy.checks import Path
 from gpubalancer.policy.explain import Tree, explain
 from gpubalancer.policy.faults import Fault, PolicyError
+from gpubalancer.policy.findings import Path
 from gpubalancer.policy.schema import Policy
 
 

@@ -15,10 +15,10 @@ import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from gpubalancer.policy.backends import BackendTls
-from gpubalancer.policy.checks import Path, quoted
 from gpubalancer.policy.expand import ExpansionError, expand, read_secret
 from gpubalancer.policy.explain import Tree
 from gpubalancer.policy.faults import Fault, PolicyError, UnreadableFilesError
+from gpubalancer.policy.findings import Path, quoted
 from gpubalancer.policy.judge import judge
 from gpubalancer.policy.listen import ServerTls
 from gpubalancer.policy.schema import Policy

@@ -4,19 +4,20 @@ from typing import Annotated
 
 from pydantic import Field
 
-from gpubalancer.policy.fields import ModelName, Name, Part, count, later
+from gpubalancer.policy.fields import ModelName, Part, Title, count, later
 
 
 class Model(Part):
     """One model by its public name. A model that only a backend names needs no entry here."""
 
-    tokenizer: Name | None = Field(
+    tokenizer: Title | None = Field(
         default=None,
-        description=later("Vocabulary that counts its prompts exactly; without one, tokens are estimated from bytes."),
+        description="What counts its prompts exactly: a vocabulary such as `o200k_base`, `llama3` or `qwen3`, or the "
+        "path of a Hugging Face `tokenizer.json`. Without one, tokens are estimated from bytes learned of its answers.",
     )
     context_tokens: Annotated[int, count(1)] | None = Field(
         default=None,
-        description=later("Longest prompt and answer together; longer requests go elsewhere or are refused."),
+        description="Longest prompt and answer together. A counted prompt that leaves no room is refused.",
     )
     aliases: tuple[ModelName, ...] = Field(default=(), description="Other names that clients may ask for it by.")
     downgrade_to: ModelName | None = Field(

@@ -1,70 +1,11 @@
 """How a backend is chosen and what happens when it fails: `routing`; how its state is read: `telemetry`."""
 
-import operator
-import re
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from gpubalancer.domain.backend import Kind
-from gpubalancer.policy import units
-from gpubalancer.policy.backends import Api
-from gpubalancer.policy.fields import (
-    Labels,
-    ModelName,
-    Name,
-    Number,
-    OneOrMany,
-    Part,
-    Reading,
-    Timeout,
-    Title,
-    count,
-    duration,
-    later,
-    whole,
-)
-from gpubalancer.policy.tenants import Priority
-
-_OPERATORS: dict[str, Callable[[float, float], bool]] = {
-    "<=": operator.le,
-    ">=": operator.ge,
-    "<": operator.lt,
-    ">": operator.gt,
-    "=": operator.eq,
-}
-_COMPARISON = re.compile(r"(<=|>=|<|>|=) ?([0-9].*)")
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """A bound on a number, such as `< 2000`."""
-
-    operator: str
-    bound: int
-
-    def holds(self, number: float) -> bool:
-        """True if `number` is within the bound."""
-        return _OPERATORS[self.operator](number, self.bound)
-
-    def __str__(self) -> str:
-        return f"{self.operator} {self.bound}"
-
-
-def _read_comparison(value: object) -> Comparison:
-    expected = 'a comparison in quotes such as "< 2000" or ">= 8k"'
-    found = _COMPARISON.fullmatch(value) if isinstance(value, str) else None
-    if found is None:
-        raise ValueError(expected)
-    try:
-        return Comparison(found[1], units.count(found[2]))
-    except ValueError:
-        raise ValueError(expected) from None
-
-
-Bound = Annotated[Comparison, Reading('a comparison such as "< 2000"', _read_comparison, {"type": "string"}, str)]
+from gpubalancer.policy.fields import Number, Part, Timeout, count, duration, later, whole
+from gpubalancer.policy.rules import Rule
 
 
 class Slo(Part):
@@ -130,50 +71,6 @@ class Timeouts(Part):
     )
 
 
-class When(Part):
-    """Which requests a rule is for: all that is given must hold, and of a list one."""
-
-    api: Annotated[tuple[Api, ...], OneOrMany()] | None = Field(default=None, description="API that is called.")
-    model: Annotated[tuple[ModelName, ...], OneOrMany()] | None = Field(
-        default=None, description="Model, by its own name."
-    )
-    tenant: Annotated[tuple[Name, ...], OneOrMany()] | None = Field(default=None, description="Tenant that pays.")
-    tier: Annotated[tuple[Name, ...], OneOrMany()] | None = Field(
-        default=None, description="Tier that the request has."
-    )
-    priority: Annotated[tuple[Priority, ...], OneOrMany()] | None = Field(
-        default=None, description="Class in the queue."
-    )
-    risk: Annotated[tuple[Literal["injection"], ...], OneOrMany()] | None = Field(
-        default=None, description="Risk that was found."
-    )
-    prompt_tokens: Bound | None = Field(default=None, description='Bound on the prompt\'s tokens, such as `"< 2000"`.')
-    output_tokens: Bound | None = Field(
-        default=None, description='Bound on the expected output tokens, such as `">= 500"`.'
-    )
-
-
-class Selector(Part):
-    """Which backends: all that is given must hold, and of a list one."""
-
-    name: Annotated[tuple[Name, ...], OneOrMany()] | None = Field(default=None, description="Backend, by its name.")
-    kind: Annotated[tuple[Kind, ...], OneOrMany()] | None = Field(default=None, description="Kind of hardware.")
-    engine: Annotated[tuple[Name, ...], OneOrMany()] | None = Field(default=None, description="Engine.")
-    hardware: Annotated[tuple[Name, ...], OneOrMany()] | None = Field(default=None, description="Class of hardware.")
-    labels: Labels = Field(default={}, description="Labels that the backend carries.")
-
-
-class Rule(Part):
-    """What shall be different for some requests."""
-
-    name: Title = Field(description="Name of the rule, shown in explanations.")
-    when: When = Field(default=When(), description="Which requests it is for; all, if nothing is given.")
-    tier: Name | None = Field(default=None, description="Tier that the requests are raised to.")
-    require: Selector | None = Field(default=None, description="Only such backends may serve them.")
-    prefer: Selector | None = Field(default=None, description="Such backends are taken where they cost little more.")
-    deny_kinds: tuple[Kind, ...] = Field(default=(), description="Kinds of backend that may not serve them.")
-
-
 class Routing(Part):
     """How a backend is chosen and what happens when it fails."""
 
@@ -187,7 +84,7 @@ class Routing(Part):
     queue: Queue = Field(default=Queue(), description="Requests that wait for a slot.")
     timeouts: Timeouts = Field(default=Timeouts(), description="How long a backend may be silent.")
     rules: tuple[Rule, ...] = Field(
-        default=(), description=later("What shall be different for some requests; all that match apply.")
+        default=(), description="What shall be different for some requests; all that match apply, in their order."
     )
 
 
@@ -195,7 +92,7 @@ class Telemetry(Part):
     """How the state of the backends is read."""
 
     interval_s: Timeout = Field(
-        default=1.0, alias="interval", description=later("Time between two readings of a backend's metrics.")
+        default=1.0, alias="interval", description="Time between two readings of a backend's metrics."
     )
     stale_after_s: Timeout = Field(
         default=5.0, alias="stale_after", description=later("Age from which a reading counts for less.")

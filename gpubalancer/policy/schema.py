@@ -12,8 +12,9 @@ import orjson
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator, model_validator
 
 from gpubalancer.policy.backends import Backend
-from gpubalancer.policy.checks import DisagreementError, findings
-from gpubalancer.policy.fields import ModelName, Name, Part, later
+from gpubalancer.policy.checks import findings
+from gpubalancer.policy.fields import ModelName, Name, Part
+from gpubalancer.policy.findings import DisagreementError
 from gpubalancer.policy.listen import Admin, Listen, State
 from gpubalancer.policy.models import Model
 from gpubalancer.policy.routing import Routing, Telemetry
@@ -51,7 +52,7 @@ class Policy(Part):
         validate_default=True,
         description="Tenant that pays for requests without a key; if none, they are refused.",
     )
-    sensitivity: Sensitivity = Field(default=Sensitivity(), description=later("What raises a request's tier."))
+    sensitivity: Sensitivity = Field(default=Sensitivity(), description="What raises a request's tier.")
     routing: Routing = Field(default=Routing(), description="How a backend is chosen and what happens when it fails.")
     telemetry: Telemetry = Field(default=Telemetry(), description="How the state of the backends is read.")
 

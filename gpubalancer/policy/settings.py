@@ -14,9 +14,9 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
-from gpubalancer.policy.checks import Path
 from gpubalancer.policy.faults import dotted
 from gpubalancer.policy.fields import LATER, OneOrMany, Part, Reading
+from gpubalancer.policy.findings import Path
 from gpubalancer.policy.schema import Policy
 
 

@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Sequence
-from typing import Annotated, Literal, Self
+from fnmatch import fnmatchcase
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field
 
@@ -13,6 +14,8 @@ from gpubalancer.policy.tiers import Tier
 
 Unit = Literal["tokens", "usd", "joules", "requests"]
 Priority = Literal["interactive", "standard", "batch"]
+PRIORITIES: tuple[Priority, ...] = get_args(Priority)
+"""The classes of the queue, the first served first."""
 
 _HEX_DIGEST = re.compile(r"[0-9a-fA-F]{64}")
 _KEY = '"sha256:" and the 64 hexadecimal digits of the key\'s SHA-256, as `gpubalancer keys new` prints it'
@@ -79,7 +82,7 @@ class Tenant(Part):
         description="Highest tier that it may send; the highest of all if not given. Requests above it are refused.",
     )
     priority: Priority = Field(
-        default="standard", description=later("Class in the queue: `interactive`, `standard` or `batch`.")
+        default="standard", description="Class in the queue: `interactive`, `standard` or `batch`."
     )
     share: Annotated[float, number(above_zero=True)] = Field(
         default=1.0,
@@ -108,3 +111,12 @@ class Tenant(Part):
 
 ANONYMOUS = Tenant(name="anonymous")
 """Everybody, where no tenants are declared."""
+
+
+def allows(patterns: Sequence[str], model: str) -> bool:
+    """True if a tenant whose `models` are these patterns may use a model; only `*` stands for something else."""
+    return any(pattern == "*" or fnmatchcase(model, _only_stars(pattern)) for pattern in patterns)
+
+
+def _only_stars(pattern: str) -> str:
+    return pattern.replace("[", "[[]").replace("?", "[?]")

@@ -5,17 +5,21 @@ Tiers stand from low to high in the file; their order is their rank.
 
 import ipaddress
 import re
-import warnings
+import unicodedata
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Annotated, Literal
 
+import hyperscan
 from pydantic import Field
 
 from gpubalancer.policy.fields import Name, Part, Reading, Title
 
 Network = IPv4Network | IPv6Network
-Detector = Literal["secrets", "payment_card", "national_id", "iban", "email", "phone"]
+Detector = Literal["secrets", "payment_card", "national_id", "iban", "passport", "medical_record", "email", "phone"]
 MAX_PATTERN_LENGTH = 1000
+_PATTERN_FLAGS = hyperscan.HS_FLAG_UTF8 | hyperscan.HS_FLAG_MULTILINE | hyperscan.HS_FLAG_SINGLEMATCH
+_ABSOLUTE = re.compile(r"(?<!\\)(?:\\\\)*(\\[AZzG])")
+_WORD_EDGE = re.compile(r"(?<!\\)(?:\\\\)*\\[bB]")
 
 
 def _read_network(value: object) -> Network:
@@ -38,15 +42,34 @@ def _read_network(value: object) -> Network:
 def _read_regex(value: object) -> str:
     if not isinstance(value, str) or not 0 < len(value) <= MAX_PATTERN_LENGTH:
         raise ValueError(f"a regular expression of at most {MAX_PATTERN_LENGTH} characters")
+    if absolute := _ABSOLUTE.search(value):
+        raise ValueError(f"a regular expression without {absolute[1]}: texts are read joined, ^ and $ stand for lines")
+    if any(_shows_nothing(char) for char in value):
+        raise ValueError("a regular expression without invisible characters, which are taken out of texts too")
+    if _WORD_EDGE.search(value) and not value.isascii():
+        raise ValueError(r"a regular expression without \b, which knows letters of ASCII only, or of ASCII alone")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            pattern = re.compile(value)
-    except (re.error, OverflowError, RecursionError) as error:
-        raise ValueError(f"a regular expression ({error})") from None
-    if pattern.match(""):
-        raise ValueError("a regular expression that does not match the empty text, since it would match every request")
+        hyperscan.Database().compile(expressions=[value.encode()], ids=[0], elements=1, flags=[pattern_flags(value)])
+    except UnicodeEncodeError:
+        raise ValueError("a regular expression of whole characters") from None
+    except hyperscan.error as error:
+        raise ValueError(f"a regular expression that hyperscan can compile ({str(error).rstrip('.')})") from None
     return value
+
+
+def _shows_nothing(char: str) -> bool:
+    return unicodedata.category(char) in ("Cf", "Cc") or "\ufe00" <= char <= "\ufe0f" or char == "\u034f"
+
+
+def pattern_flags(regex: str) -> int:
+    r"""How hyperscan reads an operator's expression.
+
+    The syntax is PCRE's without look-around, back-references, possessive and atomic groups: what can be matched in one
+    pass whatever the text. `^` and `$` stand for lines, and a match is reported once for a request: an expression that
+    matches at each byte costs no more than one that matches once. `\w`, `\s` and `\d` take characters of any script,
+    but hyperscan does not know word edges (`\b`) of other scripts: with one, all of them are ASCII's.
+    """
+    return _PATTERN_FLAGS if _WORD_EDGE.search(regex) else _PATTERN_FLAGS | hyperscan.HS_FLAG_UCP
 
 
 PRIVATE_NETWORKS: tuple[Network, ...] = tuple(
@@ -83,7 +106,8 @@ class Pattern(Part):
 
     name: Title = Field(description="Name of the pattern, shown in explanations.")
     regex: Annotated[str, Reading("a regular expression", _read_regex, {"type": "string"})] = Field(
-        description="Regular expression; a request whose text matches anywhere gets at least the tier."
+        description="Regular expression in hyperscan's syntax (PCRE without look-around and back-references); "
+        "a request whose text matches anywhere gets at least the tier."
     )
     tier: Name = Field(description="The tier that a match raises the request to.")
 

@@ -5,11 +5,13 @@ address, credential and trust are unchanged goes to the next generation with its
 """
 
 import ipaddress
+import secrets
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from gpubalancer.brain.fleet import Discovery, Fleet, build_fleet
+from gpubalancer.brain.insight import Insight, build_insight
 from gpubalancer.brain.keys import KeyRing
 from gpubalancer.policy.backends import Backend
 from gpubalancer.policy.schema import Policy
@@ -18,6 +20,9 @@ from gpubalancer.wire.forward import Origin
 from gpubalancer.wire.pool import Endpoint, Pool
 from gpubalancer.wire.sweep import Sweeper
 from gpubalancer.wire.tls import client_context
+
+_SEED = secrets.randbits(64)
+"""Of the hashes that this process keeps of texts: nobody outside can make two texts collide."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +35,7 @@ class Generation:
     keys: KeyRing
     pools: tuple[Pool, ...]
     """One for each backend, in the fleet's order."""
+    insight: Insight
 
 
 def build_generation(
@@ -45,12 +51,14 @@ def build_generation(
 
     Raises:
         OSError: a file of TLS settings can't be read.
+        TokenizerError: a tokenizer can't be loaded.
     """
     kept = _unchanged(previous, policy) if previous is not None else {}
     pools = tuple(
         kept.get(backend.name) or Pool(_endpoint(backend, policy), clock, sweeper) for backend in policy.backends
     )
-    return Generation(number, policy, build_fleet(policy, rows, discovered), KeyRing(policy), pools)
+    insight = build_insight(policy, _SEED, previous.insight if previous is not None else None)
+    return Generation(number, policy, build_fleet(policy, rows, discovered), KeyRing(policy), pools, insight)
 
 
 def drop_generation(old: Generation, new: Generation) -> None:

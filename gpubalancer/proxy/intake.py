@@ -5,13 +5,16 @@ Nothing of a body is read before its sender is known, and a length that is too l
 
 from dataclasses import dataclass
 
-from gpubalancer.brain.classify import Document, classify, model_in_form, read_document
+from gpubalancer.brain.classify import classify
+from gpubalancer.brain.document import Document, model_in_form
+from gpubalancer.brain.experience import Basis
 from gpubalancer.brain.keys import presented_key
 from gpubalancer.brain.routes import CLAIMED, Route, find_route, model_in_path
 from gpubalancer.domain.errors import RequestError
 from gpubalancer.domain.work import Work
 from gpubalancer.policy.tenants import Tenant
 from gpubalancer.proxy.generation import Generation
+from gpubalancer.proxy.study import Study
 from gpubalancer.wire.exchange import Exchange
 
 _PEEK_BYTES = 64 * 1024
@@ -26,6 +29,8 @@ class Asked:
 
     work: Work
     document: Document | None
+    basis: Basis | None = None
+    """What its expected tokens rest on; None where no body was read."""
 
     def content_for(self, known_as: str | None) -> bytes | None:
         """The body for a backend that knows the model by this name; None if the body passes through unread."""
@@ -68,14 +73,14 @@ def authenticate(exchange: Exchange, generation: Generation) -> Tenant:
     return tenant
 
 
-async def read_request(exchange: Exchange, generation: Generation, route: Route, tenant: Tenant) -> Asked:
-    """Take of the body what routing needs, and classify.
+async def read_request(exchange: Exchange, generation: Generation, route: Route, tenant: Tenant, study: Study) -> Asked:
+    """Take of the body what routing needs, and find out what the request is.
 
     Raises:
         RequestError: whatever is wrong with the body, the model or the tier.
     """
     head, path = exchange.head, exchange.head.target.path
-    document = await _document(exchange, generation, route) if route.content == "json" else None
+    document = await _document(exchange, generation, route, study) if route.content == "json" else None
     asked = document.asked if document else await _model_of_unread(exchange, generation)
     upgrade = head.upgrade is not None and generation.fleet.upgradable(path)
     work = classify(
@@ -87,17 +92,21 @@ async def read_request(exchange: Exchange, generation: Generation, route: Route,
         asked=asked,
         renamable=document is not None,
         streamed=document is not None and document.streamed,
+        session=document.said.affinity if document is not None else None,
         claim=path if upgrade or route is CLAIMED else None,
         upgrade=upgrade,
         received_s=exchange.received_s,
     )
-    return Asked(work, document)
+    ranks, insight = generation.policy.tier_ranks, generation.insight
+    unread = document is None and (head.has_body or upgrade)
+    basis = await study.understand(work, document, insight, tenant, ranks, head.fields, unread=unread)
+    return Asked(work, document, basis)
 
 
-async def _document(exchange: Exchange, generation: Generation, route: Route) -> Document:
+async def _document(exchange: Exchange, generation: Generation, route: Route, study: Study) -> Document:
     _allow(exchange, generation.policy.listen.limits.body_bytes)
     exchange.invite_body()
-    return read_document(await exchange.body.read(), route)
+    return await study.read(await exchange.body.read(), route)
 
 
 async def _model_of_unread(exchange: Exchange, generation: Generation) -> str | None:

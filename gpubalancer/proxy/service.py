@@ -10,14 +10,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
 
-from gpubalancer.brain.fleet import allows
+from gpubalancer.brain.routes import Route
 from gpubalancer.domain.errors import RequestError
 from gpubalancer.domain.outcome import Outcome
-from gpubalancer.policy.tenants import Tenant
+from gpubalancer.domain.work import Work
+from gpubalancer.policy.tenants import Tenant, allows
 from gpubalancer.proxy.answers import error_answer, id_line, models_answer
 from gpubalancer.proxy.delivery import Courier
 from gpubalancer.proxy.generation import Generation
-from gpubalancer.proxy.intake import authenticate, read_request, route_of
+from gpubalancer.proxy.intake import Asked, authenticate, read_request, route_of
+from gpubalancer.proxy.study import Study
+from gpubalancer.proxy.tokenizing import token_answer
 from gpubalancer.wire.exchange import Exchange
 from gpubalancer.wire.forward import names_us
 
@@ -32,6 +35,7 @@ class Service:
     generation: Generation
     """The policy in force; a request keeps the one that it began with."""
     courier: Courier
+    study: Study
     record: Callable[[Outcome], None]
     """Gets every outcome, once."""
     id_prefix: str
@@ -42,6 +46,7 @@ class Service:
         """Serve one request."""
         generation, head = self.generation, exchange.head
         outcome = Outcome(self._request_id(exchange), exchange.received_s, head.method, head.target.path)
+        asked: Asked | None = None
         try:
             route = route_of(exchange, generation)
             outcome.api = route.api
@@ -52,10 +57,10 @@ class Service:
             if route.content == "here":
                 self._answer_models(exchange, generation, tenant, outcome)
                 return
-            asked = await read_request(exchange, generation, route, tenant)
-            outcome.model = asked.work.model or outcome.model
-            outcome.tier = generation.policy.tiers[asked.work.tier].name
-            await self.courier.deliver(exchange, generation, asked, outcome)
+            asked = await read_request(exchange, generation, route, tenant, self.study)
+            _note(asked.work, generation, outcome)
+            if not self._answer_tokens(exchange, generation, route, asked, outcome):
+                await self.courier.deliver(exchange, generation, asked, outcome)
         except RequestError as error:
             self._refuse(exchange, outcome, error)
         except asyncio.CancelledError:
@@ -63,7 +68,7 @@ class Service:
                 outcome.reason = "client_left" if exchange.client_left else "draining"
             raise
         finally:
-            self._end(exchange, outcome)
+            self._end(exchange, outcome, asked)
 
     def _request_id(self, exchange: Exchange) -> str:
         given = exchange.head.fields.get(b"x-request-id")
@@ -78,11 +83,23 @@ class Service:
         exchange.reply(200, lines + id_line(outcome.request_id), content)
 
     @staticmethod
+    def _answer_tokens(
+        exchange: Exchange, generation: Generation, route: Route, asked: Asked, outcome: Outcome
+    ) -> bool:
+        """Answer a question about tokens here where the tokenizer is known; True if that was done."""
+        if not route.about_tokens or asked.document is None:
+            return False
+        answer = token_answer(route.api, asked.work, asked.document.said, generation)
+        if answer is not None:
+            exchange.reply(200, answer[0] + id_line(outcome.request_id), answer[1])
+        return answer is not None
+
+    @staticmethod
     def _refuse(exchange: Exchange, outcome: Outcome, error: RequestError) -> None:
         outcome.reason, outcome.detail = error.code, outcome.detail or error.message
         exchange.refuse(error, *error_answer(error, outcome.path, outcome.request_id))
 
-    def _end(self, exchange: Exchange, outcome: Outcome) -> None:
+    def _end(self, exchange: Exchange, outcome: Outcome, asked: Asked | None) -> None:
         """Record the request; one that our own fault left unanswered is answered first."""
         if not exchange.ended and not outcome.reason:
             self._refuse(exchange, outcome, RequestError("internal_error", "The balancer failed."))
@@ -91,4 +108,16 @@ class Service:
         outcome.status = exchange.status
         outcome.request_bytes, outcome.response_bytes = exchange.body.size_bytes, exchange.sent_bytes
         outcome.ended_s = self.courier.clock()
+        if asked is not None and asked.basis is not None and outcome.usage_reported and not outcome.reason:
+            tokens = outcome.prompt_tokens, outcome.completion_tokens
+            self.study.experience.learn(asked.work, asked.basis, *tokens)
         self.record(outcome)
+
+
+def _note(work: Work, generation: Generation, outcome: Outcome) -> None:
+    """What the record says of a request before it is served."""
+    outcome.model = work.model or outcome.model
+    outcome.tier, outcome.tier_source = generation.policy.tiers[work.tier].name, work.tier_source
+    outcome.priority, outcome.risk, outcome.rules = work.priority.name.lower(), work.risk or "", work.rules
+    outcome.findings = tuple((finding.detector, finding.count) for finding in work.findings)
+    outcome.expected_prompt_tokens, outcome.expected_output_tokens = work.prompt_tokens, work.output_tokens

@@ -17,6 +17,7 @@ from typing import Any
 
 from gpubalancer.board.board import Board
 from gpubalancer.board.slots import Slots
+from gpubalancer.brain.experience import Experience
 from gpubalancer.brain.fleet import Discovery
 from gpubalancer.brain.health import Health
 from gpubalancer.domain.outcome import Outcome
@@ -27,8 +28,10 @@ from gpubalancer.proxy.answers import error_answer
 from gpubalancer.proxy.channel import Channel, Message
 from gpubalancer.proxy.delivery import Courier
 from gpubalancer.proxy.generation import Generation, build_generation, drop_generation
+from gpubalancer.proxy.memory import load_state, save_state
 from gpubalancer.proxy.placing import Placer
 from gpubalancer.proxy.service import Service
+from gpubalancer.proxy.study import Study
 from gpubalancer.wire.downstream import Downstream, Frontend
 from gpubalancer.wire.limits import Limits
 from gpubalancer.wire.sweep import Sweeper
@@ -36,6 +39,7 @@ from gpubalancer.wire.tls import server_context
 
 COUNT_S = 0.2
 COUNTS_PER_REPORT = 5
+REPORTS_PER_SAVE = 30
 BATCH = 32
 """Outcomes are counted and logged so many at a time: in a row they cost half of what they cost one by one (caches)."""
 ORPHAN_CHECK_S = 0.5
@@ -68,6 +72,8 @@ class Worker:
         self._generation: Generation | None = None
         self._frontend: Frontend | None = None
         self._service: Service | None = None
+        self._memory = post.board.path.with_name(f"learned-{post.index}.json")
+        self._study = Study(Experience.from_state(load_state(self._memory)), time.time)
         self._inbox: asyncio.Queue[Message] = asyncio.Queue()
         self._channel: Channel | None = None
         self._drain = asyncio.Event()
@@ -82,11 +88,13 @@ class Worker:
             await self._drain.wait()
             await self._finish()
             self._report()
+            save_state(self._memory, self._study.experience.to_state())
             self._channel.close()
         finally:
             for job in jobs:
                 job.cancel()
             self._sweeper.stop()
+            self._study.close()
 
     def drain(self) -> None:
         """Take no new work and end after what is in flight."""
@@ -135,6 +143,7 @@ class Worker:
         self._service = Service(
             generation,
             Courier(placer, health, self._clock, random, post.via),
+            self._study,
             self._record,
             id_prefix=f"req-{os.urandom(6).hex()}-",
             numbers=count(1),
@@ -172,11 +181,13 @@ class Worker:
             self._log(outcome)
 
     async def _report_regularly(self) -> None:
-        while True:
+        for reports in count(1):
             for _ in range(COUNTS_PER_REPORT):
                 await asyncio.sleep(COUNT_S)
                 self._count_ended()
             self._report()
+            if reports % REPORTS_PER_SAVE == 0:
+                await asyncio.to_thread(save_state, self._memory, self._study.experience.to_state())
 
     def _report(self) -> None:
         self._count_ended()

@@ -4,23 +4,47 @@ It prints one line when it listens, and ends on SIGTERM or SIGINT after telling 
 """
 
 import asyncio
+import math
 import os
 import signal
+from collections.abc import Callable
+from contextlib import AsyncExitStack
 
 import click
 import uvloop
 
+from gpubalancer.sim.agent import Trouble, serving
 from gpubalancer.sim.calls import Settings
 from gpubalancer.sim.hardware import HARDWARE
 from gpubalancer.sim.server import running
 from gpubalancer.sim.words import MEAN_OUTPUT_TOKENS
 
 _COUNT = click.IntRange(min=1)
+_PORT = click.IntRange(0, 65535)
 _DIALECTS = {"vllm": True, "none": False}
 
 
+def _moments(least: float, most: float, default: float | None = None) -> Callable[..., tuple[tuple[float, float], ...]]:
+    """A callback that reads `SECONDS:VALUE` as often as it is given; without a default the value must be there."""
+
+    def read(ctx: click.Context, param: click.Parameter, given: tuple[str, ...]) -> tuple[tuple[float, float], ...]:
+        moments = []
+        for text in given:
+            seconds, _, value = text.partition(":")
+            try:
+                moment = float(seconds), float(value) if value or default is None else default
+            except ValueError:
+                moment = -1.0, -1.0
+            if not (0 <= moment[0] < math.inf and least <= moment[1] <= most):
+                raise click.BadParameter(f"{text!r} is not SECONDS:VALUE with a value from {least:g} to {most:g}")
+            moments.append(moment)
+        return tuple(moments)
+
+    return read
+
+
 @click.command("engine")
-@click.option("--port", type=click.IntRange(0, 65535), required=True, help="Port to listen on; 0 takes a free one.")
+@click.option("--port", type=_PORT, required=True, help="Port to listen on; 0 takes a free one.")
 @click.option(
     "--model", "models", multiple=True, required=True, help="Model name to serve; may be given several times."
 )
@@ -51,6 +75,21 @@ _DIALECTS = {"vllm": True, "none": False}
 @click.option(
     "--error-rate", type=click.FloatRange(0, 1), default=0.0, show_default=True, help="Share answered with 500."
 )
+@click.option("--agent-port", type=_PORT, help="Port for the GPU agent's paths alone; they are on --port anyway.")
+@click.option(
+    "--throttle-at",
+    multiple=True,
+    callback=_moments(0.01, 1, 0.5),
+    metavar="SECONDS[:FRACTION]",
+    help="From then on run at this fraction of the speed, 0.5 if not given; 1 ends it.",
+)
+@click.option(
+    "--xid-at",
+    multiple=True,
+    callback=_moments(1, 65535),
+    metavar="SECONDS:XID",
+    help="Let the GPU tell this error then; 79 loses it.",
+)
 def engine(
     port: int,
     models: tuple[str, ...],
@@ -69,6 +108,9 @@ def engine(
     api_key: str | None,
     fail_after_tokens: int | None,
     error_rate: float,
+    agent_port: int | None,
+    throttle_at: tuple[tuple[float, float], ...],
+    xid_at: tuple[tuple[float, float], ...],
 ) -> None:
     """Run one simulated inference server that speaks the OpenAI API like vLLM."""
     if not speedup > 0:
@@ -90,18 +132,22 @@ def engine(
         error_fraction=error_rate,
         visible=None if dialect is None else _DIALECTS[dialect],
     )
+    trouble = Trouble(throttle_at, tuple((after_s, int(xid)) for after_s, xid in xid_at))
     try:
-        uvloop.run(_serve(settings, host, port))
+        uvloop.run(_serve(settings, trouble, host, port, agent_port))
     except OSError as error:
         raise click.ClickException(f"cannot listen on {host}:{port}: {os.strerror(error.errno or 0)}") from error
 
 
-async def _serve(settings: Settings, host: str, port: int) -> None:
+async def _serve(settings: Settings, trouble: Trouble, host: str, port: int, agent_port: int | None) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with running(settings, host, port) as server:
+    async with running(settings, host, port, trouble) as server, AsyncExitStack() as stack:
         click.echo(f"engine {settings.name} listening on {server.url}")
+        if agent_port is not None:
+            url = await stack.enter_async_context(serving(server.agent, host, agent_port))
+            click.echo(f"agent of {settings.name} listening on {url}")
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait({stopping, server.driving}, return_when=asyncio.FIRST_COMPLETED)
 

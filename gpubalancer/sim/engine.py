@@ -101,6 +101,11 @@ class Engine:
     Arguments:
         hardware: the class that sets the durations.
         slots, kv_blocks, batch_tokens: in place of the class's own figures.
+
+    Attributes:
+        speed_fraction: how fast it runs, of its full speed; a step under way keeps its duration.
+        busy_s, filled_s: what all ended steps took, and the same with each step weighted by its tokens per slot, at
+            most 1.
     """
 
     def __init__(
@@ -117,6 +122,9 @@ class Engine:
         self.pool = BlockPool(kv_blocks or hardware.kv_blocks)
         self.running: list[Request] = []
         self.waiting: deque[Request] = deque()
+        self.speed_fraction = 1.0
+        self.busy_s = 0.0
+        self.filled_s = 0.0
         self._step: Step | None = None
 
     def __repr__(self) -> str:
@@ -126,6 +134,11 @@ class Engine:
     def load(self) -> int:
         """Requests inside, running and waiting."""
         return len(self.running) + len(self.waiting)
+
+    @property
+    def step_tokens(self) -> int:
+        """Tokens that the step under way computes; 0 between two."""
+        return sum(count for _, count in self._step.chunks) if self._step else 0
 
     def submit(self, request: Request, now_s: float) -> None:
         """Put a request at the end of the queue.
@@ -162,15 +175,18 @@ class Engine:
             self._start_waiting(step, budget)
         if not step.chunks:
             return None
-        step.duration_s = self._duration_s(step.chunks)
+        step.duration_s = self._duration_s(step.chunks) / self.speed_fraction
         self._step = step
         return step
 
     def end_step(self) -> Step:
         """Give the step's tokens to its requests; those cancelled meanwhile get none. Returns the step, complete."""
+        tokens = self.step_tokens
         step, self._step = self._step, None
         if step is None:
             raise RuntimeError("no step has begun")
+        self.busy_s += step.duration_s
+        self.filled_s += step.duration_s * min(1.0, tokens / self.slots)
         for request, count in step.chunks:
             if request.phase is Phase.RUNNING:
                 self._advance(step, request, count)

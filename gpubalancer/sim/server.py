@@ -17,6 +17,8 @@ import orjson
 from aiohttp import web
 from pydantic import BaseModel, ValidationError
 
+from gpubalancer.sim.agent import PATHS as AGENT_PATHS
+from gpubalancer.sim.agent import SimulatedAgent, Trouble
 from gpubalancer.sim.answering import stream_answer, whole_answer
 from gpubalancer.sim.anthropic_shapes import MessagesShape
 from gpubalancer.sim.bodies import (
@@ -64,6 +66,7 @@ class EngineServer:
         self.engine = settings.engine()
         self.metrics = EngineMetrics(self.engine, settings.models[0], settings.longest_tokens, 1 / settings.speedup)
         self.driver = Driver(self.engine, self.metrics, pace)
+        self.agent = SimulatedAgent(settings, self.engine, asyncio.get_running_loop().time, clock)
         self.url = ""
         self.driving = asyncio.create_task(self.driver.run())
         self._clock = clock
@@ -92,7 +95,10 @@ class EngineServer:
         visible = self.settings.hardware.visible if self.settings.visible is None else self.settings.visible
         if visible:
             app.add_routes([web.get("/metrics", self._metrics_page), web.get("/version", self._version)])
+        if self.settings.hardware.visible:
+            app.add_routes(self.agent.routes())
         app.on_shutdown.append(self._abort_all)
+        app.on_shutdown.append(self.agent.hang_up)
         return app
 
     async def _abort_all(self, app: web.Application) -> None:
@@ -113,7 +119,7 @@ class EngineServer:
 
     def _may_enter(self, request: web.Request) -> bool:
         key = self.settings.api_key
-        if key is None or not request.path.startswith("/v1"):
+        if key is None or not request.path.startswith("/v1") or request.path in AGENT_PATHS:
             return True
         given = {request.headers.get("authorization")}
         if request.path.startswith("/v1/messages"):
@@ -225,7 +231,9 @@ def _json(body: Json, status: int = 200) -> web.Response:
 
 
 @asynccontextmanager
-async def running(settings: Settings, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[EngineServer]:
+async def running(
+    settings: Settings, host: str = "127.0.0.1", port: int = 0, trouble: Trouble | None = None
+) -> AsyncIterator[EngineServer]:
     """A server that listens while the context lasts; port 0 takes any free one, told by `url`.
 
     At the end every request is aborted and answered as vLLM does it: `finish_reason: "abort"`, then the end mark.
@@ -236,6 +244,7 @@ async def running(settings: Settings, host: str = "127.0.0.1", port: int = 0) ->
         await runner.setup()
         await web.TCPSite(runner, host, port, backlog=1024).start()
         server.url = f"http://{host}:{runner.addresses[0][1]}"
+        server.agent.plan(trouble or Trouble(), asyncio.get_running_loop())
         yield server
     finally:
         await runner.cleanup()

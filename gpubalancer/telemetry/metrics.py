@@ -26,6 +26,7 @@ from gpubalancer.telemetry.samples import (
     merged,
     one,
     requests,
+    tiers,
     tokens,
     usage,
 )
@@ -113,6 +114,12 @@ METRICS: tuple[Counter | Gauge | Spread, ...] = (
         ("model", "backend"),
         "Time per output token after the first, streams only.",
         merged("tpot_s", by=by_model_and_backend),
+    ),
+    Counter(
+        "gpubalancer_tier_requests_total",
+        ("tier", "source"),
+        "Requests by tier. `source`: what decided it, `tenant`, `header`, `unread`, `rule:NAME` or `detector:NAME`.",
+        tiers,
     ),
     Counter(
         "gpubalancer_tokens_total",

@@ -6,6 +6,7 @@ Each function takes `Sources` and gives label values with a number or a histogra
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+from gpubalancer.domain.outcome import NOBODY
 from gpubalancer.domain.tally import BOUNDS, Histogram, SpreadKey, Tally
 
 Labels = tuple[str, ...]
@@ -60,6 +61,11 @@ def tokens(sources: Sources) -> Numbers:
         )
         if count
     )
+
+
+def tiers(sources: Sources) -> Numbers:
+    """Requests by tier and what decided it; those that were refused before they had one are left out."""
+    return (((tier, source), count) for (tier, source), count in sources.tally.tiers.items() if tier != NOBODY)
 
 
 def usage(sources: Sources) -> Numbers:

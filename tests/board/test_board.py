@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gpubalancer.board import locks
 from gpubalancer.board.board import Board, BoardError
-from gpubalancer.board.layout import HEADER, NAME_BYTES, Layout
+from gpubalancer.board.layout import COLUMNS, HEADER, NAME_BYTES, RESET, Hardware, Layout, Loaded
 
 
 def test_what_the_supervisor_writes_a_reader_sees(tmp_path: Path) -> None:
@@ -51,7 +52,7 @@ def test_a_restart_keeps_rows_and_drains_and_forgets_slots(tmp_path: Path) -> No
     assert second.epoch == 2
     assert second.assign_rows(["b", "a"]) == rows
     assert second.draining[rows["a"]] == 1
-    assert second.in_flight.shape == (1, 1024)
+    assert second.in_flight.shape == second.prefill_tokens.shape == (1, 1024)
     assert not second.in_flight.any()
     second.close()
 
@@ -185,6 +186,97 @@ def test_a_returning_backend_starts_unproven(tmp_path: Path) -> None:
     a, b = rows["a"], rows["b"]
     assert (board.up[a], board.draining[a], board.probed_s[a]) == (0, 0, 0.0)
     assert (board.up[b], board.draining[b], board.probed_s[b]) == (1, 1, 9.0)
+    board.close()
+
+
+def test_a_new_backend_starts_unknown(tmp_path: Path) -> None:
+    """A row that becomes live says that nothing is known of its engine and its GPUs, whatever stood there before."""
+    board = Board.create(tmp_path / "board", workers=1, backends=1)
+    rows = board.assign_rows(["a", "b"])
+    a, b = rows["a"], rows["b"]
+    for column in RESET:
+        getattr(board, column.name)[[a, b]] = 3
+    board.assign_rows(["b"])
+    assert board.hardware[a] == board.hardware[b] == Hardware.FAULTY
+    board.assign_rows(["a", "b"])
+    unknown = (board.running[a], board.waiting[a], board.kv_used_fraction[a], board.kv_capacity_tokens[a])
+    assert np.isnan([*unknown, board.power_watts[a]]).all()
+    assert (board.scraped_s[a], board.scraped_in_flight[a], board.loaded[a]) == (0, 0, Loaded(0))
+    assert (board.hardware[a], board.speed_fraction[a], board.gpu_at_s[a]) == (Hardware.UNKNOWN, 1.0, 0)
+    assert all(getattr(board, column.name)[b] == 3 for column in RESET)
+    board.close()
+
+
+def test_every_telemetry_column_is_reset() -> None:
+    """All that the supervisor writes into a row, but its name and that it is live, is reset with it."""
+    assert {each.name for each in COLUMNS if each.writer == "supervisor"} - {each.name for each in RESET} == {
+        "name",
+        "live",
+    }
+
+
+def test_times_of_another_boot_are_forgotten(tmp_path: Path) -> None:
+    """A supervisor that takes a file over keeps what was read, but not when: the clock may have begun anew."""
+    first = Board.create(tmp_path / "board", workers=1, backends=1)
+    row = first.assign_rows(["a"])["a"]
+    first.scraped_s[row] = first.gpu_at_s[row] = 1e9
+    first.hardware[row] = Hardware.FAULTY
+    first.close()
+    second = Board.create(tmp_path / "board", workers=1, backends=1)
+    assert second.assign_rows(["a"])["a"] == row
+    assert (second.scraped_s[row], second.gpu_at_s[row]) == (0, 0)
+    assert second.hardware[row] == Hardware.FAULTY
+    second.close()
+
+
+PER_WORKER = [each.name for each in COLUMNS if each.per_worker]
+
+
+@pytest.mark.parametrize("column", PER_WORKER)
+def test_a_dead_worker_leaves_nothing_and_a_living_one_all(tmp_path: Path, column: str) -> None:
+    """Clearing zeroes every count of a worker whose process has ended, and none of one that lives."""
+    board = Board.create(tmp_path / "board", workers=2, backends=1)
+    counts = getattr(board, column)
+    fd = locks.reopen(board.fd)
+    assert board.claim_worker_row(fd, 1) == 1
+    counts[:, 5] = 7
+    board.clear_worker()
+    assert counts[:, 5].tolist() == [0, 7]
+    os.close(fd)
+    board.clear_worker(1)
+    assert not counts.any()
+    board.close()
+
+
+@pytest.mark.parametrize("column", PER_WORKER)
+def test_a_worker_begins_with_nothing(tmp_path: Path, column: str) -> None:
+    """Whoever takes a row finds zeros in all its counts."""
+    board = Board.create(tmp_path / "board", workers=2, backends=1)
+    getattr(board, column)[:, 5] = 7
+    fd = locks.reopen(board.fd)
+    board.claim_worker_row(fd, 0)
+    assert getattr(board, column)[:, 5].tolist() == [0, 7]
+    os.close(fd)
+    board.close()
+
+
+@pytest.mark.parametrize("column", PER_WORKER)
+def test_cells_are_the_column(tmp_path: Path, column: str) -> None:
+    """What is written to a cell as a plain integer stands in the column, row after row, below zero too."""
+    board = Board.create(tmp_path / "board", workers=2, backends=1)
+    cells = board.cells(column)
+    cells[1 * board.layout.backends_limit + 9] = -5
+    assert getattr(board, column)[1, 9] == -5
+    assert len(cells) == board.all_in_flight.size
+    cells.release()
+    board.close()
+
+
+def test_there_are_no_cells_of_no_column(tmp_path: Path) -> None:
+    """A name that no column has is an error."""
+    board = Board.create(tmp_path / "board", workers=1, backends=1)
+    with pytest.raises(KeyError, match="no_such"):
+        board.cells("no_such")
     board.close()
 
 

@@ -20,3 +20,9 @@ def test_an_error_carries_its_row() -> None:
     """An error knows status and blame by its code, and says its sentence."""
     error = RequestError("overloaded", "Full.", retry_after_s=1)
     assert (error.status, error.failure.blame, str(error)) == (429, Blame.BALANCER, "Full.")
+
+
+def test_a_prompt_beyond_the_context_is_the_clients() -> None:
+    """OpenAI's code for it, with OpenAI's status."""
+    failure = FAILURES["context_length_exceeded"]
+    assert (failure.status, failure.type, failure.blame) == (400, "invalid_request_error", Blame.CLIENT)

@@ -1,5 +1,7 @@
 """The tally: what each outcome counts as, and that nothing is lost between workers and supervisor."""
 
+import json
+
 import orjson
 import pytest
 from hypothesis import given
@@ -151,6 +153,7 @@ def test_a_taken_delta_is_gone() -> None:
         "cells": [],
         "spreads": [],
         "refused": [],
+        "tiers": [],
         "overhead_s": None,
         "upstream_cancelled": 0,
         "streams_broken": 0,
@@ -213,3 +216,16 @@ def test_names_from_outside_cannot_make_it_grow(requests: list[tuple[str, int]])
     assert sum(merged.refused.values()) == len(requests)
     if len({model for model, _ in requests}) > 5:
         assert any(key[2] == OTHER for key in tally.cells)
+
+
+def test_tiers_are_counted_by_what_decided_them_and_survive_a_way_through_json() -> None:
+    """Two tallies add up, whatever decided the tier."""
+    worker, whole = Tally(), Tally()
+    for source in ("tenant", "tenant", "detector:iban"):
+        ended = outcome()
+        ended.tier, ended.tier_source = "internal", source
+        worker.add(ended)
+    delta = json.loads(json.dumps(worker.take_delta()))
+    whole.merge(delta)
+    whole.merge(delta)
+    assert whole.tiers == {("internal", "tenant"): 4, ("internal", "detector:iban"): 2}

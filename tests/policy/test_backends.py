@@ -141,10 +141,29 @@ def test_metrics_are_a_path_or_a_url(metrics: str) -> None:
     assert backend(telemetry={"metrics": metrics}).telemetry.metrics == metrics
 
 
+def test_telemetry_has_an_agent_or_an_exporter() -> None:
+    """Where the GPUs are told of, the token for it, and which of them are meant."""
+    telemetry = backend(
+        telemetry={
+            "agent": "http://10.0.0.1:9400",
+            "credential": "test-token",
+            "exporter": "http://10.0.0.1:9401/metrics",
+            "gpus": [0, 3],
+        }
+    ).telemetry
+    assert (telemetry.agent, telemetry.exporter) == ("http://10.0.0.1:9400", "http://10.0.0.1:9401/metrics")
+    assert telemetry.credential is not None
+    assert telemetry.credential.get_secret_value() == "test-token"
+    assert telemetry.gpus == (0, 3)
+
+
 @pytest.mark.parametrize(
     "settings",
     [
         {"telemetry": {"metrics": "metrics"}},
+        {"telemetry": {"map": {"a b": "running"}}},
+        {"telemetry": {"map": {"a": "fast"}}},
+        {"telemetry": {"exporter": "/metrics"}},
         {"telemetry": {"metrics": 5}},
         {"telemetry": {"gpus": [-1]}},
         {"paths": ["custom"]},

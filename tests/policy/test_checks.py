@@ -2,7 +2,6 @@
 
 import pytest
 
-from gpubalancer.policy.checks import near, quoted
 from tests.policy.reading import BACKEND, faults
 
 KEY = "sha256:" + "ab" * 32
@@ -36,7 +35,7 @@ CASES = {
         '2: tiers[1].name: found "x" a second time, expected each name in tiers once',
     ),
     "rule twice": (
-        BACKEND + "routing: {rules: [{name: r, tier: public}, {name: r, tier: public}]}",
+        BACKEND + "routing: {rules: [{name: r, set: {tier: public}}, {name: r, set: {tier: public}}]}",
         '2: routing.rules[1].name: found "r" a second time',
     ),
     "pattern twice": (
@@ -124,20 +123,19 @@ CASES = {
         B + A + "tenants: [{name: t, models: ['m*', n]}]\nanonymous: t",
         '3: tenants[0].models[1]: found "n", expected a model of',
     ),
-    "rule's unknown model": (rules("when: {model: n}, tier: public"), '5: routing.rules[0].when.model[0]: found "n"'),
-    "rule's unknown tier": (rules("when: {tier: n}, tier: public"), '5: routing.rules[0].when.tier[0]: found "n"'),
-    "rule to an unknown tier": (rules("tier: n"), '5: routing.rules[0].tier: found "n", expected a declared tier'),
+    "rule's unknown model": (rules("when: {model: n}, deny_kinds: [cpu]"), "5: routing.rules[0].when.model[0]: found"),
+    "rule's unknown tier": (rules("when: {tier: n}, deny_kinds: [cpu]"), "5: routing.rules[0].when.tier[0]: found"),
+    "rule to an unknown tier": (
+        rules("set: {tier: n}"),
+        '5: routing.rules[0].set.tier: found "n", expected a declared tier',
+    ),
+    "rule to an unknown model": (
+        rules("set: {model: n}"),
+        '5: routing.rules[0].set.model: found "n", expected a model of',
+    ),
     "rule's unknown tenant": (
-        rules("when: {tenant: u}, tier: public"),
+        rules("when: {tenant: u}, deny_kinds: [cpu]"),
         '5: routing.rules[0].when.tenant[0]: found "u", expected a declared tenant: "t"',
-    ),
-    "rule's unknown backend": (
-        rules("require: {name: b}"),
-        '5: routing.rules[0].require.name[0]: found "b", expected a backend\'s name: "a"',
-    ),
-    "rule that does nothing": (
-        rules("when: {api: chat}"),
-        "5: routing.rules[0]: found a rule that changes nothing, expected `require`, `prefer`, `deny_kinds` or `tier`",
     ),
     "key of two tenants": (
         BACKEND + f"tenants:\n  - {{name: t, keys: ['{KEY}']}}\n  - {{name: u, keys: ['{KEY}']}}",
@@ -174,7 +172,7 @@ def test_disagreements(case: str) -> None:
         B + A + "models: {m: {downgrade_to: n}, n: {downgrade_to: o}, o: {}}",
         B + "  - {url: 'http://10.0.0.1', clearance: internal}",
         B + "  - {url: 'http://gpu.lan', clearance: restricted}",
-        rules("when: {risk: injection}, require: {labels: {zone: nobody-has-it}}"),
+        BACKEND + "routing: {rules: [{name: r, when: {model: whatever}, set: {model: another}}]}",
         BACKEND + "tenants: [{name: t, tier: internal, max_tier: internal}]\nanonymous: t",
         BACKEND + f"tenants: [{{name: t, keys: ['{KEY}']}}]",
     ],
@@ -182,18 +180,3 @@ def test_disagreements(case: str) -> None:
 def test_what_agrees(text: str) -> None:
     """None of these is a fault."""
     assert faults(text) == []
-
-
-def test_near_names() -> None:
-    """The nearest name, else all of them, else that there are none."""
-    assert near("inernal", ["public", "internal"]) == '"internal"'
-    assert near("x", ["a", "b"]) == '"a", "b"'
-    assert near("x", [str(number) for number in range(20)]).endswith('"7", ...')
-    assert near("x", []) == "none, as none is declared"
-
-
-def test_texts_in_messages() -> None:
-    """In quotes, on one line, not too long."""
-    assert quoted('a"b\n') == '"a\\"b\\n"'
-    assert quoted("é") == '"é"'
-    assert len(quoted("x" * 1000)) == 62

@@ -37,7 +37,7 @@ U = "backends: [{url: 'http://127.0.0.1:8000', "
             '2: sensitivity.detectors.mail: found "mail", expected secrets',
         ),
         (
-            BACKEND + "routing: {rules: [{name: r, tier: public, when: {api: chatt}}]}",
+            BACKEND + "routing: {rules: [{name: r, set: {tier: public}, when: {api: chatt}}]}",
             '2: routing.rules[0].when.api: found "chatt", expected chat',
         ),
     ],

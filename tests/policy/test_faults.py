@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpubalancer.policy.checks import Path
 from gpubalancer.policy.faults import Fault, PolicyError, dotted, shown
+from gpubalancer.policy.findings import Path
 
 
 def test_a_fault_is_one_line() -> None:

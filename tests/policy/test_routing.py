@@ -2,8 +2,7 @@
 
 import pytest
 
-from gpubalancer.domain.backend import Kind
-from gpubalancer.policy.routing import Comparison, Routing, Rule, Telemetry, When
+from gpubalancer.policy.routing import Routing, Telemetry
 
 
 def test_defaults() -> None:
@@ -16,42 +15,6 @@ def test_defaults() -> None:
         300,
     )
     assert (Telemetry().probe_interval_s, Telemetry().interval_s) == (2.0, 1.0)
-
-
-@pytest.mark.parametrize(
-    ("text", "within", "beyond"),
-    [("< 2000", 1999, 2000), ("<=2k", 2000, 2001), ("> 2k", 2001, 2000), (">= 2000", 2000, 1999), ("= 5", 5, 6)],
-)
-def test_comparisons(text: str, within: int, beyond: int) -> None:
-    """A bound holds on its own side."""
-    bound = When.model_validate({"prompt_tokens": text}).prompt_tokens
-    assert bound is not None
-    assert bound.holds(within)
-    assert not bound.holds(beyond)
-    assert When.model_validate({"prompt_tokens": str(bound)}).prompt_tokens == bound
-
-
-@pytest.mark.parametrize("value", [2000, "2000", "~ 5", "< x", "< -1", "<", "", None])
-def test_what_is_no_comparison(value: object) -> None:
-    """A bare number leaves open which side is meant."""
-    if value is None:
-        assert When.model_validate({"prompt_tokens": value}).prompt_tokens is None
-        return
-    with pytest.raises(ValueError, match="a comparison in quotes"):
-        When.model_validate({"prompt_tokens": value})
-
-
-def test_a_bound_is_shown_as_it_is_written() -> None:
-    """For explanations."""
-    assert str(Comparison("<=", 2000)) == "<= 2000"
-
-
-def test_a_rule_takes_one_or_many() -> None:
-    """A list may be one value without brackets."""
-    rule = Rule.model_validate({"name": "r", "when": {"api": "chat"}, "require": {"kind": ["gpu", "cpu"]}})
-    assert rule.when.api == ("chat",)
-    assert rule.require is not None
-    assert rule.require.kind == (Kind.GPU, Kind.CPU)
 
 
 @pytest.mark.parametrize(

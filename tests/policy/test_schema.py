@@ -140,7 +140,7 @@ _POLICIES = st.fixed_dictionaries(
         "admin": st.fixed_dictionaries({"token": st.text("xyz", max_size=5), "port": st.integers(0, 65_535)}),
         "state": st.fixed_dictionaries({"directory": st.sampled_from(["/var/lib/x", "state"])}),
         "telemetry": st.fixed_dictionaries({"interval": _DURATIONS}),
-        "routing": st.just({"rules": [{"name": "r", "when": {"prompt_tokens": "< 2k"}, "prefer": {"kind": "cpu"}}]}),
+        "routing": st.just({"rules": [{"name": "r", "when": {"prompt_tokens": "< 2k"}, "set": {"tier": "internal"}}]}),
     },
 )
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gpubalancer.policy.checks import Path
+from gpubalancer.policy.findings import Path
 from gpubalancer.policy.settings import idle, is_secret, keys, one_of, pattern_of, settings
 from tests.policy.reading import BACKEND, EXAMPLE, read
 

@@ -4,7 +4,7 @@ import hashlib
 
 import pytest
 
-from gpubalancer.policy.tenants import Budget, Tenant
+from gpubalancer.policy.tenants import Budget, Tenant, allows
 from gpubalancer.policy.tiers import DEFAULT_TIERS
 
 DIGEST = hashlib.sha256(b"key").hexdigest()
@@ -77,3 +77,19 @@ def test_wrong_tenants_are_refused(settings: dict[str, object]) -> None:
     """Each of these is a slip."""
     with pytest.raises(ValueError, match="validation error"):
         tenant(**settings)
+
+
+@pytest.mark.parametrize(
+    ("patterns", "model", "allowed"),
+    [
+        (("*",), "anything/at:all", True),
+        (("llama*",), "llama-3", True),
+        (("llama*",), "Llama-3", False),
+        (("phi", "llama"), "llama", True),
+        (("phi",), "phi-3", False),
+        ((), "phi", False),
+    ],
+)
+def test_allows(patterns: tuple[str, ...], model: str, allowed: bool) -> None:
+    """A tenant's patterns match whole names, by case."""
+    assert allows(patterns, model) is allowed

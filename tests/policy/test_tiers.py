@@ -1,10 +1,11 @@
 """The sections `tiers` and `sensitivity`."""
 
 from ipaddress import ip_address
+from typing import get_args
 
 import pytest
 
-from gpubalancer.policy.tiers import DEFAULT_TIERS, Pattern, Sensitivity, Tier
+from gpubalancer.policy.tiers import DEFAULT_TIERS, Detector, Pattern, Sensitivity, Tier
 
 
 def test_the_usual_tiers() -> None:
@@ -42,19 +43,61 @@ def test_one_address_is_a_network() -> None:
 
 @pytest.mark.parametrize(
     ("regex", "said"),
-    [("(", "unterminated"), ("a*", "does not match the empty text"), ("x" * 1001, "at most 1000"), (5, "at most 1000")],
+    [
+        ("(", "Missing close parenthesis"),
+        ("a*", "matches empty buffer"),
+        ("x" * 1001, "at most 1000"),
+        ("", "at most 1000"),
+        (5, "at most 1000"),
+        ("a(?=b)", "Zero-width assertions are not supported"),
+        ("(?<!a)b", "Zero-width assertions are not supported"),
+        (r"(a)\1", "Back-references are unsupported"),
+        ("a++b", "Possessive quantifiers are not supported"),
+        ("\\bcaf\u00e9\\b", "of ASCII alone"),
+        (r"\Asecret", "without \\A"),
+        (r"secret\z", "without \\z"),
+        ("a\u200bb", "without invisible characters"),
+        ("\u2764\ufe0f", "without invisible characters"),
+        ("a\nb", "without invisible characters"),
+        ("a\ud800", "whole characters"),
+    ],
 )
 def test_wrong_patterns_are_refused(regex: object, said: str) -> None:
-    """A pattern that is broken, or matches everything, is refused."""
+    """A pattern that is broken, matches everything, or that hyperscan can't look for says what is not supported."""
     with pytest.raises(ValueError, match="a regular expression") as caught:
         Pattern.model_validate({"name": "x", "regex": regex, "tier": "a"})
     assert said in str(caught.value)
 
 
-def test_a_deeply_nested_pattern_is_refused() -> None:
+@pytest.mark.parametrize(
+    "regex",
+    [
+        "(?i)project falcon",
+        r"\bAC-[0-9]{4,6}\b",
+        "^Betreff: .*geheim",
+        r"\x{e9}t\x{e9}",
+        r"\p{Greek}+ secret",
+        r"path\\Area",
+        "(?P<word>alpha|beta) team",
+        "caf\u00e9",
+    ],
+)
+def test_what_hyperscan_can_look_for_is_taken(regex: str) -> None:
+    """Alternatives, classes, properties of characters, anchors of lines and named groups are fine."""
+    assert Pattern.model_validate({"name": "x", "regex": regex, "tier": "a"}).regex == regex
+
+
+def test_a_deeply_nested_pattern_ends_in_an_answer() -> None:
     """A pattern can't exhaust the stack."""
     with pytest.raises(ValueError, match="a regular expression"):
-        Pattern.model_validate({"name": "x", "regex": "(" * 499 + "a" + ")" * 499, "tier": "a"})
+        Pattern.model_validate({"name": "x", "regex": "(" * 499 + "a" + ")" * 498, "tier": "a"})
+
+
+def test_the_detectors() -> None:
+    """The names that a policy can give are these, and none is on by itself."""
+    names = "secrets payment_card national_id iban passport medical_record email phone"
+    assert list(get_args(Detector)) == names.split()
+    assert Sensitivity().detectors == {}
 
 
 def test_a_detector_without_a_tier_is_off() -> None:

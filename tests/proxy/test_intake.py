@@ -4,10 +4,12 @@ import asyncio
 
 import pytest
 
+from gpubalancer.brain.experience import Experience
 from gpubalancer.brain.routes import CLAIMED
 from gpubalancer.domain.errors import RequestError
 from gpubalancer.proxy.generation import Generation, build_generation
 from gpubalancer.proxy.intake import Asked, authenticate, read_request, route_of
+from gpubalancer.proxy.study import Study
 from gpubalancer.wire.sweep import Sweeper
 from tests.brain.policies import ROWS, policy
 from tests.wire.fakes import Client, Clock, exchange_of
@@ -33,7 +35,7 @@ def intake(raw: bytes) -> tuple[Asked, Client]:
         settings = generation()
         route = route_of(exchange, settings)
         tenant = authenticate(exchange, settings)
-        return await read_request(exchange, settings, route, tenant), client
+        return await read_request(exchange, settings, route, tenant, Study(Experience(), lambda: 0.0)), client
 
     return asyncio.run(run())
 
@@ -81,7 +83,9 @@ def test_a_length_that_is_too_large_is_refused_unread() -> None:
         settings = generation()
         route = route_of(exchange, settings)
         with pytest.raises(RequestError) as caught:
-            await read_request(exchange, settings, route, authenticate(exchange, settings))
+            await read_request(
+                exchange, settings, route, authenticate(exchange, settings), Study(Experience(), lambda: 0.0)
+            )
         assert (caught.value.code, client.sent) == ("body_too_large", b"")
 
     asyncio.run(run())

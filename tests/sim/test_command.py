@@ -6,10 +6,12 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import orjson
 import pytest
@@ -80,6 +82,11 @@ def test_a_stream_under_way_ends_with_abort() -> None:
         (["--error-rate", "2"], "Invalid value for '--error-rate'"),
         (["--dialect", "klingon"], "Invalid value for '--dialect'"),
         (["--slots", "0"], "Invalid value for '--slots'"),
+        (["--throttle-at", "soon"], "Invalid value for '--throttle-at'"),
+        (["--throttle-at", "5:0"], "from 0.01 to 1"),
+        (["--throttle-at", "-1:0.5"], "is not SECONDS:VALUE"),
+        (["--xid-at", "5"], "is not SECONDS:VALUE"),
+        (["--xid-at", "nan:79"], "is not SECONDS:VALUE"),
     ],
 )
 def test_wrong_flags_are_refused(flags: list[str], words: str) -> None:
@@ -99,6 +106,27 @@ def test_a_port_in_use_is_told() -> None:
         done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 1
     assert done.stderr == f"Error: cannot listen on 127.0.0.1:{port}: Address already in use\n"
+
+
+def test_trouble_comes_in_its_time_on_a_port_of_its_own() -> None:
+    """With `--agent-port` a second line tells the agent's address, and ordered throttles and XIDs show there."""
+    flags = ("--agent-port", "0", "--throttle-at", "0:0.25", "--xid-at", "0:13", "--xid-at", "0.01:94")
+    with started(*flags) as (_, _, process):
+        assert process.stdout is not None
+        found = re.fullmatch(r"agent of h100 listening on (\S+)\n", process.stdout.readline())
+        assert found is not None
+        until_s = time.monotonic() + 20
+        while len((gpu := gpus(found[1])[0])["xids"]) < 2:
+            assert time.monotonic() < until_s
+            time.sleep(0.01)
+    assert gpu["throttle_reasons"] == ["sw_thermal", "gpu_idle"]
+    assert [xid for xid, _ in gpu["xids"]] == [13, 94]
+
+
+def gpus(url: str) -> Any:
+    """The GPUs of an agent."""
+    with urllib.request.urlopen(f"{url}/v1/gpus", timeout=20) as answer:
+        return orjson.loads(answer.read())["gpus"]
 
 
 def test_the_page_names_every_flag() -> None:

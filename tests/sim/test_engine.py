@@ -243,3 +243,31 @@ def test_rules_hold_in_any_order_of_events(moves: list[tuple[str, int, int, int]
     starts = [int(line.split()[1]) for line in log if line.startswith("start")]
     assert starts == sorted(starts)
     assert play(moves) == log
+
+
+def test_a_slower_engine_takes_longer_from_the_next_step_on() -> None:
+    """At half the speed every step takes twice as long; the one under way keeps its duration."""
+    engine, request = Engine(H100), ask(100, 3)
+    engine.submit(request, 0.0)
+    step = engine.begin_step(0.0)
+    assert step is not None
+    engine.speed_fraction = 0.5
+    assert step.duration_s == pytest.approx(H100.prefill_s(100))
+    engine.end_step()
+    assert [step.duration_s for step in drain(engine)] == pytest.approx(
+        [2 * H100.step_s(1, 101), 2 * H100.step_s(1, 102)]
+    )
+
+
+def test_what_was_computed_is_counted() -> None:
+    """Busy time is the sum of the steps; filled time weights each by its tokens per slot, at most 1."""
+    engine = Engine(H100, slots=10)
+    engine.submit(ask(100, 3), 0.0)
+    assert engine.step_tokens == 0
+    engine.begin_step(0.0)
+    assert engine.step_tokens == 100
+    steps = [engine.end_step(), *drain(engine)]
+    durations_s = [step.duration_s for step in steps]
+    assert engine.step_tokens == 0
+    assert engine.busy_s == pytest.approx(sum(durations_s))
+    assert engine.filled_s == pytest.approx(durations_s[0] + 0.1 * sum(durations_s[1:]))

@@ -1,5 +1,6 @@
 """A real HTTP server on a loopback socket that answers what a test says."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -18,10 +19,19 @@ class Answers:
     asked: list[tuple[str, str | None]] = field(default_factory=list)
     """Path and `Authorization` of each request."""
     url: str = ""
+    came: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def asked_again(self, times: int = 1) -> None:
+        """Wait for so many more requests."""
+        wanted = len(self.asked) + times
+        while len(self.asked) < wanted:
+            self.came.clear()
+            await self.came.wait()
 
     async def handle(self, request: web.Request) -> web.Response:
         """Answer one request."""
         self.asked.append((request.path, request.headers.get("Authorization")))
+        self.came.set()
         status, content = self.pages.get(request.path, (404, None))
         body = content if isinstance(content, bytes) else orjson.dumps(content)
         return web.Response(status=status, body=body, headers=self.headers)
@@ -41,5 +51,7 @@ async def serving(
     await site.start()
     host, port = runner.addresses[0][:2]
     answers.url = f"http://{host}:{port}"
-    yield answers
-    await runner.cleanup()
+    try:
+        yield answers
+    finally:
+        await runner.cleanup()

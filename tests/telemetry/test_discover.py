@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gpubalancer.board.layout import Loaded
 from gpubalancer.domain.backend import Kind
-from gpubalancer.telemetry.discover import PAGE_BYTES, Discovery, Page, discover, infer
+from gpubalancer.telemetry.discover import Discovery, Page, discover, infer
+from gpubalancer.telemetry.pages import PAGE_BYTES
 from gpubalancer.telemetry.probes import Target, open_session
 
 from .server import Answers, serving
@@ -123,21 +125,68 @@ def test_names_that_a_policy_would_refuse_are_left_out() -> None:
     assert found.models == ("ok", "also/ok:1")
 
 
+def test_context_lengths_and_adapters_of_vllm() -> None:
+    """Each model with its longest context; an adapter with the model that it changes, and that one's context."""
+    entries = [
+        {"id": "llama", "owned_by": "vllm", "parent": None, "max_model_len": 4096},
+        {"id": "sql-lora", "owned_by": "vllm", "parent": "llama"},
+        {"id": "lost-lora", "owned_by": "vllm", "parent": "gone"},
+        {"id": "odd", "owned_by": "vllm", "max_model_len": "long"},
+        {"id": "none", "owned_by": "vllm", "max_model_len": 0},
+        {"id": "yes", "owned_by": "vllm", "max_model_len": True},
+    ]
+    found, answers = ask({"/v1/models": (200, {"data": entries}), "/is_sleeping": (200, {"is_sleeping": True})})
+    assert found is not None
+    assert found.context_tokens == {"llama": 4096, "sql-lora": 4096}
+    assert found.adapters == {"sql-lora": "llama"}
+    assert found.loaded is Loaded.SLEEPING
+    assert [path for path, _ in answers.asked] == ["/v1/models", "/is_sleeping"]
+
+
+def test_context_length_of_llamacpp() -> None:
+    """What a slot of the server takes, not what the model was trained for."""
+    pages = {
+        "/v1/models": (200, {"data": [{"id": "phi", "owned_by": "llamacpp", "meta": {"n_ctx_train": 131072}}]}),
+        "/props": (200, {"default_generation_settings": {"n_ctx": 8192}, "total_slots": 4}),
+    }
+    found, _ = ask(pages)
+    assert found is not None
+    assert found.context_tokens == {"phi": 8192}
+
+
+def test_ollama_tells_what_is_in_memory() -> None:
+    """Of all models those that need no loading, and their context where it is told."""
+    pages = {
+        "/v1/models": models("phi:3", "llama:8b", owner="library"),
+        "/api/ps": (200, {"models": [{"name": "phi:3", "context_length": 4096}]}),
+    }
+    found, _ = ask(pages)
+    assert found is not None
+    assert found.in_memory == ("phi:3",)
+    assert found.context_tokens == {"phi:3": 4096}
+    assert ask({"/v1/models": models("phi:3", owner="library")})[0] == Discovery(Kind.CPU, "ollama", ("phi:3",))
+
+
+def test_a_loading_llamacpp_says_so() -> None:
+    """While it reads its model it answers 503 with these words everywhere: it is there, and serves nothing yet."""
+    loading = (503, {"error": {"message": "Loading model", "type": "unavailable_error", "code": 503}})
+    pages = dict.fromkeys(("/v1/models", "/props", "/version", "/api/tags", "/info", "/v2"), loading)
+    found, _ = ask(pages, {"Server": "llama.cpp"})
+    assert found == Discovery(Kind.CPU, "llamacpp", (), loaded=Loaded.LOADING)
+
+
+KEYS = ["data", "models", "id", "name", "owned_by", "version", "model_id", "parent", "max_model_len", "n_ctx"]
+KEYS += ["default_generation_settings", "context_length", "is_sleeping"]
+PATHS = ["/v1/models", "/props", "/version", "/api/tags", "/info", "/v2", "/api/ps", "/is_sleeping"]
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5),
-    lambda inner: (
-        st.lists(inner, max_size=3)
-        | st.dictionaries(st.sampled_from(["data", "models", "id", "name", "owned_by", "version", "model_id"]), inner)
-    ),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(KEYS), inner),
     max_leaves=10,
 )
 
 
-@given(
-    st.dictionaries(
-        st.sampled_from(["/v1/models", "/props", "/version", "/api/tags", "/info", "/v2"]), st.builds(Page, JSON)
-    )
-)
+@given(st.dictionaries(st.sampled_from(PATHS), st.builds(Page, JSON)))
 def test_no_json_whatever_breaks_it(pages: dict[str, Page]) -> None:
     """Any JSON on any page is judged without an error, and models are texts."""
     found = infer(pages, None, is_public=False)

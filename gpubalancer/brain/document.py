@@ -1,0 +1,116 @@
+"""The bodies that are read: JSON, parsed once.
+
+A key that two parsers could see differently (given twice, or spelt with escapes) is refused, because the backend's
+parser is not ours: the model that was checked must be the model that is served. When the model's name must change on
+the way, only the bytes of its value change.
+"""
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from gpubalancer.brain.content import Content, read_content
+from gpubalancer.brain.routes import Route
+from gpubalancer.domain.errors import RequestError
+
+_MODEL_VALUE = re.compile(rb'"model"\s*:\s*"((?:[^"\\]|\\.)*)"')
+_ESCAPED_LETTER = re.compile(rb"\\u00[4-7]", re.IGNORECASE)
+_FORM_MODEL = re.compile(rb'name="?model"?\r\n(?:[^\r\n]+\r\n)*\r\n([^\r\n]{1,256})\r\n', re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A JSON body: what it says of its routing, and where."""
+
+    content: bytes
+    asked: str
+    """The model's name as the client gave it."""
+    streamed: bool
+    said: Content
+    """Its prompt, and what it asks for in return."""
+
+    def naming(self, name: str) -> bytes:
+        """The body with another model's name, and every other byte as it was."""
+        if name == self.asked:
+            return self.content
+        quoted = orjson.dumps(name)
+        matches = list(_MODEL_VALUE.finditer(self.content))
+        # With one key of that name and none spelt with escapes, it is the top-level one that was read.
+        plain = self.content.count(b'"model"') == 1 and not _ESCAPED_LETTER.search(self.content)
+        if plain and len(matches) == 1:
+            start, end = matches[0].span(1)
+            return self.content[: start - 1] + quoted + self.content[end + 1 :]
+        text = self.content.decode()
+        start, end = _top_level_value(text, "model")
+        return (text[:start] + quoted.decode() + text[end:]).encode()
+
+
+def read_document(content: bytes, route: Route) -> Document:
+    """Parse a JSON body as far as routing needs it.
+
+    Pure, and safe in any thread.
+
+    Raises:
+        RequestError: `invalid_json`, `missing_model`.
+    """
+    try:
+        fields = orjson.loads(content)
+    except orjson.JSONDecodeError as error:
+        raise RequestError("invalid_json", f"The body is not valid JSON: {error.msg}.") from None
+    if not isinstance(fields, dict):
+        raise RequestError("invalid_json", "The body must be a JSON object.")
+    if content.count(b'"model"') != 1 or content.count(b'"stream"') > 1 or _ESCAPED_LETTER.search(content):
+        _refuse_repeated_keys(content)
+    asked, streamed = fields.get("model"), fields.get("stream", route.streams_by_default)
+    if not isinstance(asked, str) or not asked:
+        raise RequestError("missing_model", "The body must name a model.", param="model")
+    if streamed is not None and not isinstance(streamed, bool):
+        raise RequestError("invalid_json", "stream must be true or false.", param="stream")
+    return Document(content, asked, bool(streamed), read_content(_shape(route.api, fields), fields))
+
+
+def _shape(api: str, fields: Mapping[str, Any]) -> str:
+    """Whose body it is: what is to be tokenized comes as either of two."""
+    if api != "tokenize":
+        return api
+    return "chat" if "messages" in fields else "completions"
+
+
+def _refuse_repeated_keys(content: bytes) -> None:
+    def check(pairs: list[tuple[str, Any]]) -> None:
+        if len({key for key, _ in pairs}) != len(pairs):
+            raise RequestError("invalid_json", "A key of a JSON object is given twice.")
+
+    try:
+        json.loads(content, object_pairs_hook=check)
+    except (ValueError, RecursionError):
+        raise RequestError("invalid_json", "The body is not valid JSON.") from None
+
+
+def _top_level_value(text: str, wanted: str) -> tuple[int, int]:
+    """Start and end of the value of a top-level key in a valid JSON object."""
+    decoder, position = json.JSONDecoder(), text.index("{") + 1
+    while True:
+        position = text.index('"', position)
+        key, position = decoder.raw_decode(text, position)
+        position = _skip_space(text, text.index(":", position) + 1)
+        _, end = decoder.raw_decode(text, position)
+        if key == wanted:
+            return position, end
+        position = end
+
+
+def _skip_space(text: str, position: int) -> int:
+    while text[position] in " \t\r\n":
+        position += 1
+    return position
+
+
+def model_in_form(first_part: bytes) -> str | None:
+    """The model that a multipart form names in its first bytes, None if it is not there (yet)."""
+    match = _FORM_MODEL.search(first_part)
+    return match[1].decode("utf-8", "replace") if match else None

@@ -1,0 +1,1 @@
+"""How many tokens a prompt has: vocabularies, chat templates, and counting that never holds the loop for long."""

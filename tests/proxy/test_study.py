@@ -1,0 +1,94 @@
+"""A request's text, understood on the loop or in a thread with the same result."""
+
+import asyncio
+from typing import Any
+
+import orjson
+import pytest
+
+from gpubalancer.brain.document import Document
+from gpubalancer.brain.experience import Experience
+from gpubalancer.brain.insight import build_insight
+from gpubalancer.brain.routes import Route, find_route
+from gpubalancer.domain.errors import RequestError
+from gpubalancer.domain.work import Work
+from gpubalancer.policy.schema import Policy
+from gpubalancer.proxy.study import Study
+
+CARD = "4111 1111 1111 1111"
+POLICY = Policy.model_validate(
+    {
+        "backends": [{"url": "http://127.0.0.1:9", "models": ["m", "n"], "labels": {"zone": "z"}}],
+        "models": {"m": {"tokenizer": "cl100k_base"}},
+        "sensitivity": {"detectors": {"payment_card": "confidential"}},
+        "routing": {
+            "rules": [{"name": "long", "when": {"prompt_tokens": "> 1000"}, "require": {"labels": {"zone": "z"}}}]
+        },
+    }
+)
+
+
+def chat_route() -> Route:
+    """The route of chat."""
+    route = find_route("/v1/chat/completions")
+    assert route is not None
+    return route
+
+
+def understood(content: Any, model: str = "m") -> tuple[Work, Document]:
+    """The work of a chat with this content."""
+    body = orjson.dumps({"model": model, "messages": [{"role": "user", "content": content}]})
+
+    async def run() -> tuple[Work, Document]:
+        study = Study(Experience(), lambda: 0.0)
+        try:
+            document = await study.read(body, chat_route())
+            made = Work("chat", model, 0, streamed=False, deadline_s=float("inf"), tenant=POLICY.tenants[0].name)
+            insight = build_insight(POLICY, 1, None)
+            await study.understand(made, document, insight, POLICY.tenants[0], POLICY.tier_ranks, {}, unread=False)
+            return made, document
+        finally:
+            study.close()
+
+    return asyncio.run(run())
+
+
+def test_a_small_request_is_counted_scanned_and_ruled() -> None:
+    """Everything that its text decides is in the work."""
+    made, _ = understood(f"pay with {CARD}")
+    assert made.counted
+    assert (made.tier, made.tier_source) == (2, "detector:payment_card")
+    assert made.prompt_tokens > 10
+    assert made.output_tokens > 0
+    assert made.rules == ()
+
+
+def test_a_large_request_is_understood_as_a_small_one() -> None:
+    """In a thread, counts are as exact, findings as sharp and rules the same."""
+    made, _ = understood("word " * 120_000 + CARD)
+    assert made.counted
+    assert made.prompt_tokens == pytest.approx(120_020, abs=30)
+    assert made.tier_source == "detector:payment_card"
+    assert made.rules == ("long",)
+
+
+def test_a_model_without_a_tokenizer_is_estimated() -> None:
+    """The estimate is near, and known to be one."""
+    made, _ = understood("word " * 2000, model="n")
+    assert not made.counted
+    assert 1000 < made.prompt_tokens < 5000
+
+
+def test_a_bad_body_is_refused_the_same_in_a_thread() -> None:
+    """An error made in the thread is the client's answer."""
+
+    async def run(body: bytes) -> str:
+        study = Study(Experience(), lambda: 0.0)
+        try:
+            with pytest.raises(RequestError) as caught:
+                await study.read(body, chat_route())
+            return caught.value.code
+        finally:
+            study.close()
+
+    assert asyncio.run(run(b"{" + b" " * 400_000)) == asyncio.run(run(b"{")) == "invalid_json"

@@ -31,7 +31,7 @@ from bench.figures import spread
 from bench.machine import describe
 from bench.prompts import MODEL, WORDS, prompt
 from gpubalancer.brain.content import LOOP_BYTES, heavy, read_content
-from gpubalancer.brain.learned import BytesPerToken, measure
+from gpubalancer.brain.learned import TextTokens, measure
 from gpubalancer.brain.tokens.counting import Counting
 from gpubalancer.brain.tokens.tokenizer import Tokenizer
 from gpubalancer.brain.tokens.vocabularies import load, reference
@@ -43,7 +43,7 @@ MEGABYTE = 1_000_000
 BEAT_S = 0.0005
 REPEATS = 3
 UNICODE = (*range(0xA0, 0xD7FF), *range(0x10000, 0x1FFFF))
-LEARNED = BytesPerToken()
+LEARNED = TextTokens()
 
 
 def _turns(size_bytes: int, rng: random.Random) -> list[dict[str, str]]:

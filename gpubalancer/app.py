@@ -11,7 +11,9 @@ import signal
 import socket
 import sys
 import time
+from collections import deque
 from collections.abc import Mapping
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from gpubalancer.control.admin import Readiness
 from gpubalancer.control.fleet import describe_fleet
 from gpubalancer.control.reload import Fingerprint, Reload, Reloader
 from gpubalancer.domain.tally import Tally
+from gpubalancer.inquiry import Inquiry
 from gpubalancer.policy.diff import diff
 from gpubalancer.policy.load import load
 from gpubalancer.policy.schema import Policy
@@ -55,10 +58,14 @@ class Balancer:
         self._path = path
         self._board = board
         self._tally = Tally()
-        self._supervisor = Supervisor(board, listeners, _pseudonym(), self._tally.merge)
+        self._decisions: deque[dict[str, Any]] = deque(maxlen=admin.DECISIONS_LIMIT)
+        self._supervisor = Supervisor(board, listeners, _pseudonym(), self._tally.merge, self._decisions.extend)
         self._reloader = Reloader(policy, lambda: load(path, os.environ), self._apply, _compare)
         self._senses = Senses(board, _say_alarm)
         self._discovered: dict[str, discover.Discovery] = {}
+        self._inquiry = Inquiry(
+            board, lambda: self._reloader.policy, self._what_servers_said, lambda: self._supervisor.learned
+        )
         self._state = "starting"
         self._exposition = Exposition(self._sources())
         self._looking = asyncio.Event()
@@ -112,6 +119,15 @@ class Balancer:
         """All backends."""
         return describe_fleet(self._reloader.policy, self._board, self._discovered, time.monotonic())
 
+    def decisions(self, most: int) -> list[dict[str, Any]]:
+        """The last requests, the latest first; workers tell theirs once a second."""
+        latest = sorted(self._decisions, key=itemgetter("time"), reverse=True)
+        return latest[:most]
+
+    async def explain(self, body: bytes) -> dict[str, Any]:
+        """What would be decided of a request now."""
+        return await self._inquiry.explain(body)
+
     async def reload(self) -> Reload:
         """Read the policy file again."""
         return await self._reloader.reload("a request to the admin port")
@@ -144,17 +160,15 @@ class Balancer:
                     found = await discover.discover(session, target_of(backend, None))
                     if found is not None:
                         self._discovered[backend.name] = found
-                await self._supervisor.learn(
-                    {
-                        name: Discovery(found.models, found.engine, found.kind)
-                        for name, found in self._discovered.items()
-                    }
-                )
+                await self._supervisor.learn(self._what_servers_said())
                 if self._discovered != before:
                     self._senses.replace(self._reloader.policy, self._discovered)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(DISCOVERY_RETRY_S):
                         await self._looking.wait()
+
+    def _what_servers_said(self) -> dict[str, Discovery]:
+        return {name: Discovery(found.models, found.engine, found.kind) for name, found in self._discovered.items()}
 
     def _sources(self) -> Sources:
         board, supervisor, reloader = self._board, self._supervisor, self._reloader
@@ -168,6 +182,10 @@ class Balancer:
             config_hash=lambda: reloader.policy.hash,
             config_reloads=lambda: {str(result): count for result, count in reloader.counts.items()},
             log_lines_dropped=lambda: supervisor.lines_dropped,
+            telemetry_age_s=self._senses.columns.ages_s,
+            hardware=self._senses.columns.hardware,
+            gpus=self._senses.columns.gpus,
+            backend_cost_s=self._inquiry.typical_costs,
         )
 
 

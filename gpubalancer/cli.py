@@ -19,6 +19,7 @@ from gpubalancer import __version__, logs
 from gpubalancer.app import StartError, find_tokenizers, work
 from gpubalancer.app import serve as run_balancer
 from gpubalancer.control.reload import fingerprint
+from gpubalancer.explain_command import explain_command
 from gpubalancer.policy.faults import PolicyError, UnreadableFilesError
 from gpubalancer.policy.load import load
 from gpubalancer.policy.schema import Policy
@@ -134,3 +135,6 @@ def _load_or_exit(path: Path) -> Policy:
     for setting in idle(policy):
         click.echo(f"{path}: warning: {setting} is checked, but this version does not act on it", err=True)
     return policy
+
+
+main.add_command(explain_command(_load_or_exit))

@@ -14,6 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import orjson
 
 from gpubalancer.domain.outcome import Outcome
+from gpubalancer.domain.record import record_of
 
 FLUSH_S = 0.2
 MOST_BUFFERED_LINES = 20_000
@@ -43,42 +44,8 @@ def configure(level: int = logging.INFO) -> None:
 
 
 def render(outcome: Outcome, time_s: float) -> bytes:
-    """An outcome's line. It names no key and quotes nothing of a prompt or an answer."""
-    return orjson.dumps(
-        {
-            "time": round(time_s, 3),
-            "event": "request",
-            "request_id": outcome.request_id,
-            "tenant": outcome.tenant,
-            "method": outcome.method,
-            "path": outcome.path,
-            "api": outcome.api,
-            "model": outcome.model,
-            "tier": outcome.tier,
-            "tier_source": outcome.tier_source,
-            "findings": dict(outcome.findings),
-            "risk": outcome.risk,
-            "rules": outcome.rules,
-            "priority": outcome.priority,
-            "backend": outcome.backend,
-            "attempts": outcome.attempts,
-            "status": outcome.status,
-            "code": outcome.code,
-            "reason": outcome.reason,
-            "detail": outcome.detail,
-            "streamed": outcome.streamed,
-            "request_bytes": outcome.request_bytes,
-            "response_bytes": outcome.response_bytes,
-            "prompt_tokens": outcome.prompt_tokens,
-            "completion_tokens": outcome.completion_tokens,
-            "expected_prompt_tokens": outcome.expected_prompt_tokens,
-            "expected_output_tokens": outcome.expected_output_tokens,
-            "overhead_ms": round(outcome.overhead_s * 1000, 3),
-            "ttft_ms": round(outcome.ttft_s * 1000, 3),
-            "duration_ms": round((outcome.ended_s - outcome.started_s) * 1000, 3),
-        },
-        option=orjson.OPT_APPEND_NEWLINE,
-    )
+    """An outcome's line."""
+    return orjson.dumps(record_of(outcome, time_s), option=orjson.OPT_APPEND_NEWLINE)
 
 
 class AccessLog:

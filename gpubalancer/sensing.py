@@ -38,14 +38,17 @@ class Senses:
     Arguments:
         board: where everything is written.
         on_alarm: told of a GPU's alarm at once.
+
+    Attributes:
+        columns: where readings are kept, for whoever shows them.
     """
 
     def __init__(self, board: Board, on_alarm: Callable[[str, Alarm], None]) -> None:
+        self.columns = Columns(board)
         self._board = board
-        self._columns = Columns(board)
         self._prober = probes.Prober(self._record_health, random.random)
-        self._scraper = Scraper(self._columns.record_engine, self._columns.in_flight, random.random)
-        self._agents = Agents(self._columns.record_gpus, random.random, alarm=on_alarm)
+        self._scraper = Scraper(self.columns.record_engine, self.columns.in_flight, random.random)
+        self._agents = Agents(self.columns.record_gpus, random.random, alarm=on_alarm)
         self._on_alarm = on_alarm
         self._here: Mapping[str, tuple[int, ...]] = {}
         self._changed = asyncio.Event()
@@ -70,7 +73,7 @@ class Senses:
         self._agents.replace(gpus, interval_s)
         mapped = {backend.name for backend in policy.backends if _maps_hardware(backend)}
         read = {source.target.name for source in sources if not source.is_silent}
-        self._columns.keep(read, {gpu.name for gpu in gpus} | mapped | set(self._here))
+        self.columns.keep(read, {gpu.name for gpu in gpus} | mapped | set(self._here))
         self._changed.set()
 
     async def run(self) -> None:
@@ -96,7 +99,7 @@ class Senses:
     def _take_own(self, alarms: Sequence[Alarm], snapshot: Snapshot) -> None:
         for name, indices in self._here.items():
             of_backend = chosen(snapshot, indices)
-            self._columns.record_gpus(name, of_backend)
+            self.columns.record_gpus(name, of_backend)
             uuids = {uuid for gpu in of_backend.gpus for uuid in (gpu.uuid, gpu.parent_uuid)}
             for alarm in alarms:
                 if alarm.uuid in uuids:

@@ -220,6 +220,14 @@ class Board:
         start = self.layout.offset_bytes(column)
         return memoryview(self.memory)[start : start + view.nbytes].cast(_FORMATS[view.dtype.itemsize])
 
+    def all_of(self, column: str) -> Any:
+        """A per-worker column whole: worker rows x backend rows, rows that are not in use included.
+
+        Errors:
+            KeyError: no such column.
+        """
+        return self._shared[column]
+
     def rows_used_cell(self) -> memoryview:
         """The one cell that tells how many worker rows may hold slots; a new supervisor changes it."""
         return memoryview(self.memory)[ROWS_USED_BYTE : ROWS_USED_BYTE + 4].cast("I")

@@ -65,6 +65,9 @@ class Slots:
         board: attached or created; its file is opened once more, so that locks are this object's own.
         worker: the index among the supervisor's workers.
 
+    Attributes:
+        worker_row: the row of the board's per-worker columns that is this worker's.
+
     Errors:
         BoardError: another living process counts in this worker's row.
         ValueError: no such worker.
@@ -76,7 +79,8 @@ class Slots:
         self._fd = locks.reopen(board.fd)
         self._stride = board.layout.backends_limit
         try:
-            self._own = board.claim_worker_row(self._fd, worker) * self._stride
+            self.worker_row = board.claim_worker_row(self._fd, worker)
+            self._own = self.worker_row * self._stride
         except BoardError:
             self.close()
             raise

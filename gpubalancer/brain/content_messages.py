@@ -60,10 +60,14 @@ def _chat_message(message: object, index: int) -> Message:
         return Message(role, (content,))
     into = found()
     read_parts(content, f"messages[{index}].content", into)
+    contents, plain = len(into.texts), True
     for key, value in message.items():
         if key not in ("role", "content") and value is not None:
+            plain = False
             _message_field(key, value, f"messages[{index}].{key}", into)
-    return into.message(role)
+    if plain:
+        return into.message(role)
+    return Message(role, tuple(into.texts), tuple(into.media), tuple(into.extras), message, contents)
 
 
 def _message_field(key: str, value: object, where: str, into: Found) -> None:

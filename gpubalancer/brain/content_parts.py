@@ -21,6 +21,11 @@ class Message(NamedTuple):
     media: tuple[Media, ...] = ()
     extras: tuple[str, ...] = ()
     """Strings that reach the engine and are not prompt: links, ids, fields that we do not know."""
+    fields: Fields | None = None
+    """The message as it was sent, if it has more than a role and content: a model's own template tells fields apart.
+    Of chat completions only."""
+    contents: int = 0
+    """Where there are `fields`: so many of the texts, the first, are its content."""
 
 
 class Found(NamedTuple):

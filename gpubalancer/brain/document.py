@@ -2,7 +2,7 @@
 
 A key that two parsers could see differently (given twice, or spelt with escapes) is refused, because the backend's
 parser is not ours: the model that was checked must be the model that is served. When the model's name must change on
-the way, only the bytes of its value change.
+the way, only the bytes of its value change; when usage is to be asked for, only that is added.
 """
 
 import json
@@ -19,6 +19,7 @@ from gpubalancer.domain.errors import RequestError
 
 _MODEL_VALUE = re.compile(rb'"model"\s*:\s*"((?:[^"\\]|\\.)*)"')
 _ESCAPED_LETTER = re.compile(rb"\\u00[4-7]", re.IGNORECASE)
+_ONCE = (b'"stream"', b'"stream_options"', b'"include_usage"')
 _FORM_MODEL = re.compile(rb'name="?model"?\r\n(?:[^\r\n]+\r\n)*\r\n([^\r\n]{1,256})\r\n', re.IGNORECASE)
 
 
@@ -32,6 +33,8 @@ class Document:
     streamed: bool
     said: Content
     """Its prompt, and what it asks for in return."""
+    asks_usage: bool = False
+    """The client asks for the usage of its stream itself."""
 
     def naming(self, name: str) -> bytes:
         """The body with another model's name, and every other byte as it was."""
@@ -45,7 +48,7 @@ class Document:
             start, end = matches[0].span(1)
             return self.content[: start - 1] + quoted + self.content[end + 1 :]
         text = self.content.decode()
-        start, end = _top_level_value(text, "model")
+        start, end = _find_value(text, "model") or (0, 0)
         return (text[:start] + quoted.decode() + text[end:]).encode()
 
 
@@ -63,14 +66,49 @@ def read_document(content: bytes, route: Route) -> Document:
         raise RequestError("invalid_json", f"The body is not valid JSON: {error.msg}.") from None
     if not isinstance(fields, dict):
         raise RequestError("invalid_json", "The body must be a JSON object.")
-    if content.count(b'"model"') != 1 or content.count(b'"stream"') > 1 or _ESCAPED_LETTER.search(content):
+    once = content.count(b'"model"') == 1 and not any(content.count(key) > 1 for key in _ONCE)
+    if not once or _ESCAPED_LETTER.search(content):
         _refuse_repeated_keys(content)
     asked, streamed = fields.get("model"), fields.get("stream", route.streams_by_default)
     if not isinstance(asked, str) or not asked:
         raise RequestError("missing_model", "The body must name a model.", param="model")
     if streamed is not None and not isinstance(streamed, bool):
         raise RequestError("invalid_json", "stream must be true or false.", param="stream")
-    return Document(content, asked, bool(streamed), read_content(_shape(route.api, fields), fields))
+    options = fields.get("stream_options")
+    asks_usage = isinstance(options, dict) and options.get("include_usage") is True
+    return Document(content, asked, bool(streamed), read_content(_shape(route.api, fields), fields), asks_usage)
+
+
+def with_usage(content: bytes) -> bytes:
+    """A body that asks for the usage of its stream, and every other byte as it was.
+
+    Arguments:
+        content: a body that `read_document` has taken, and that does not ask yet. What it says in `stream_options`
+            stays; a value there that no engine takes stays too, for the engine to refuse.
+    """
+    if b'"stream_options"' not in content and not _ESCAPED_LETTER.search(content):
+        start = content.index(b"{") + 1
+        return content[:start] + b'"stream_options":{"include_usage":true},' + content[start:]
+    text = content.decode()
+    found = _find_value(text, "stream_options")
+    if found is None:
+        start = text.index("{") + 1
+        return (text[:start] + '"stream_options":{"include_usage":true},' + text[start:]).encode()
+    start, end = found
+    options = text[start:end]
+    if options == "null":
+        options = '{"include_usage":true}'
+    elif options.startswith("{"):
+        options = _with_include_usage(options)
+    return (text[:start] + options + text[end:]).encode()
+
+
+def _with_include_usage(options: str) -> str:
+    found = _find_value(options, "include_usage")
+    if found is not None:
+        return options[: found[0]] + "true" + options[found[1] :]
+    more = "," if options[1:].strip() != "}" else ""
+    return '{"include_usage":true' + more + options[1:]
 
 
 def _shape(api: str, fields: Mapping[str, Any]) -> str:
@@ -91,21 +129,21 @@ def _refuse_repeated_keys(content: bytes) -> None:
         raise RequestError("invalid_json", "The body is not valid JSON.") from None
 
 
-def _top_level_value(text: str, wanted: str) -> tuple[int, int]:
-    """Start and end of the value of a top-level key in a valid JSON object."""
+def _find_value(text: str, wanted: str) -> tuple[int, int] | None:
+    """Start and end of the value of a top-level key in a valid JSON object; None if it has no such key."""
     decoder, position = json.JSONDecoder(), text.index("{") + 1
-    while True:
-        position = text.index('"', position)
+    while text[position := _skip(text, position, " \t\r\n,")] != "}":
         key, position = decoder.raw_decode(text, position)
-        position = _skip_space(text, text.index(":", position) + 1)
+        position = _skip(text, position, " \t\r\n:")
         _, end = decoder.raw_decode(text, position)
         if key == wanted:
             return position, end
         position = end
+    return None
 
 
-def _skip_space(text: str, position: int) -> int:
-    while text[position] in " \t\r\n":
+def _skip(text: str, position: int, what: str) -> int:
+    while text[position] in what:
         position += 1
     return position
 

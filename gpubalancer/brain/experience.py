@@ -1,4 +1,4 @@
-"""What has been learned of tokens: bytes for each, and how long answers are. It outlives requests and policies.
+"""What has been learned of tokens: how many a text has, and how long answers are. It outlives requests and policies.
 
 `expect` fills in what a request will need; `learn` is told what it took. What is learned is written down as JSON from
 time to time (`to_state`), so that a restart forgets little.
@@ -8,11 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gpubalancer.brain.content import Content
-from gpubalancer.brain.learned import BytesPerToken, Extent, measure
+from gpubalancer.brain.learned import Extent, TextTokens, measure
 from gpubalancer.brain.outputs import OutputLengths
 from gpubalancer.brain.tokens.counting import Plan
 from gpubalancer.domain.work import Work
-
 
 Counted = tuple[int, ...] | Extent
 """Tokens of a plan's unread texts, or how much text they are where they can only be estimated."""
@@ -41,7 +40,7 @@ class Basis:
 class Experience:
     """All that one process has learned."""
 
-    ratios: BytesPerToken = field(default_factory=BytesPerToken)
+    ratios: TextTokens = field(default_factory=TextTokens)
     lengths: OutputLengths = field(default_factory=OutputLengths)
 
     def expect(self, work: Work, content: Content, plan: Plan, counted: Counted) -> Basis:
@@ -72,7 +71,7 @@ class Experience:
 
     def to_state(self) -> dict[str, Any]:
         """Everything learned, as JSON."""
-        return {"bytes_per_token": self.ratios.to_state(), "output_lengths": self.lengths.to_state()}
+        return {"text_tokens": self.ratios.to_state(), "output_lengths": self.lengths.to_state()}
 
     @classmethod
     def from_state(cls, state: object) -> "Experience":
@@ -80,6 +79,6 @@ class Experience:
         if not isinstance(state, dict):
             return cls()
         return cls(
-            BytesPerToken.from_state(state.get("bytes_per_token")),
+            TextTokens.from_state(state.get("text_tokens")),
             OutputLengths.from_state(state.get("output_lengths")),
         )

@@ -1,11 +1,12 @@
-"""Bytes per token, learned from what engines report: for models without a tokenizer, and for texts too large to count.
+"""Tokens of texts without their tokenizer, learned from what engines report; also for texts too large to count.
 
-A text is of one of five kinds, told by a few slices of it, for the number of bytes in a token differs more by kind
-than by model. A request's tokens are the sum of its kinds' bytes, each divided by its ratio. When the engine reports
-the true number, each ratio moves by the error, in the logarithm, as far as it had a share in it: first by much (the
-prior is worth four requests), later by a thirtieth, so that it follows a change within some dozens of requests.
+A prompt is measured by how many letters of which script it has, how many digits, signs and blanks, and in how many
+texts. Its tokens are the sum of these amounts, each times a rate. When the engine reports the true number, each rate
+moves by its part of the error: a Kalman filter that keeps one variance for each rate and no covariances. A rate that
+is little known moves far, one that is well known hardly; a floor under the variances lets all follow a change within
+some dozens of requests. Scripts are learned apart, and so is what a chat template puts around each text.
 
-Ratios are kept by model and tenant, and by model alone, from which a new tenant starts. A report that can't be true
+Rates are kept by model and tenant, and by model alone, from which a new tenant starts. A report that can't be true
 moves them no more than a wrong factor of four does, and never out of their bounds.
 """
 
@@ -15,42 +16,86 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-PRIORS: Mapping[str, float] = {"words": 4.0, "code": 3.5, "dense": 1.6, "letters": 3.4, "wide": 3.2}
-"""Bytes per token before anything is known, by kind: words of Latin script, code and data, what has no words (base64,
-digits), scripts of 2 bytes a letter (Cyrillic, Arabic, Greek, Hebrew), and of 3 (Chinese, Thai, Hindi), emoji included.
-About the mean of OpenAI's, Llama 3's and Qwen's vocabularies, *measured* on the texts of this project's tests."""
+PRIORS: Mapping[str, float] = {
+    "letters": 0.2, "capitals": 0.38, "digits": 0.62, "blanks": 0.25, "breaks": 0.56, "signs": 0.61, "dense": 0.62,
+    "accented": 1.0, "cyrillic": 0.33, "semitic": 0.6, "indic": 0.77, "kana": 0.93, "han": 0.76, "hangul": 0.8,
+    "symbols": 1.3, "emoji": 2.0, "texts": 0.0,
+}  # fmt: skip
+"""Tokens per character, and per text, before anything is known. About the mean of OpenAI's, Llama 3's and Qwen's
+vocabularies, *measured* on the texts of this project's tests and benchmarks. `dense` are Latin letters of texts without
+words (base64, hexadecimal), `cyrillic` has Greek too, `semitic` all from Hebrew to N'Ko, `indic` India's and Thailand's
+scripts, `symbols` what has three bytes and is none of these."""
 _KINDS = tuple(PRIORS)
-_WORDS, _CODE, _DENSE, _LETTERS, _WIDE = range(5)
+_LETTERS, _CAPITALS, _BLANKS, _BREAKS, _DENSE = map(_KINDS.index, ("letters", "capitals", "blanks", "breaks", "dense"))
+_TEXTS = _KINDS.index("texts")
 
-_LEAST, _MOST = 0.5, 16.0
-"""No vocabulary has fewer bytes in a token than one per two bytes of a text, nor more in its mean."""
-_FARTHEST = math.log(4.0)
-"""Largest error that is believed."""
-_PRIOR_WEIGHT = 4.0
-_SLOWEST = 1 / 30
-_FULL_TOKENS = 64
-"""Smaller requests teach less: what stands around their text weighs more."""
+_LEADS: Mapping[str, Sequence[int]] = {
+    "breaks": range(0x20), "signs": range(0x21, 0x80), "blanks": (0x20,), "digits": range(0x30, 0x3A),
+    "capitals": range(0x41, 0x5B), "letters": range(0x61, 0x7B), "accented": range(0xC2, 0xCE),
+    "cyrillic": range(0xCE, 0xD6), "semitic": range(0xD6, 0xE0), "indic": (0xE0,), "symbols": (0xE1, 0xE2, 0xEE, 0xEF),
+    "kana": (0xE3,), "han": range(0xE4, 0xEA), "hangul": range(0xEA, 0xEE), "emoji": range(0xF0, 0xF8),
+}  # fmt: skip
+"""What the first byte of a character in UTF-8 tells of it; later rows overwrite earlier ones."""
+_NO_LEAD = 255
+
+
+def _table() -> bytes:
+    table = bytearray([_NO_LEAD] * 256)
+    for name, leads in _LEADS.items():
+        for lead in leads:
+            table[lead] = _KINDS.index(name)
+    return bytes(table)
+
+
+_TABLE = _table()
+_ASCII = tuple(map(_KINDS.index, ("letters", "capitals", "digits", "blanks", "breaks", "signs")))
+_OTHERS = tuple(_KINDS.index(name) for name in _LEADS if _KINDS.index(name) not in _ASCII)
+
+_LEAST = tuple(rate / 16 if name != "texts" else -4.0 for name, rate in PRIORS.items())
+"""A text may take fewer tokens than the four that `Plan.known_tokens` has for its message."""
+_MOST = tuple(4.0 if name != "texts" else 64.0 for name in PRIORS)
+"""A character has four bytes at most, and no vocabulary makes more tokens of it."""
+_DOUBT = tuple(max(0.6 * rate, 0.05) if name != "texts" else 3.0 for name, rate in PRIORS.items())
+"""Standard deviation of a rate that nothing is known of."""
+_RESTLESS = tuple(max(0.03 * rate, 0.003) if name != "texts" else 0.05 for name, rate in PRIORS.items())
+"""Least standard deviation: alone, a rate moves by an eighth of each error."""
+_NOISE_FRACTION, _NOISE_TOKENS = 0.08, 2.0
+"""How far a prompt of known rates is from its sum, *measured* with four vocabularies: 6 to 7 % at the median."""
+_FARTHEST = 4.0
+"""Largest factor between expected and reported that is believed."""
 _ABSURD = 1e12
 """No number of a state is as large; an infinity or a NaN is not smaller."""
+_DECIMALS = 6
 KEYS_LIMIT = 4096
-"""Pairs of model and tenant that are remembered; about 500 bytes each."""
+"""Pairs of model and tenant that are remembered; about 1.5 KB each."""
 
-_SLICE_CHARS = 256
+_SLICES, _SLICE_CHARS = 4, 512
 _MANY = 64
 _SHORT_CHARS = 1024
-_EXACT_CHARS = 64 * 1024
-"""Longer texts have their bytes reckoned from the slices."""
-_SIGNS = '(){}[];=_<>"/|\\'
+_WORD_LETTERS = 24
+"""Words are 5 letters long on average, in code 12; what goes on for longer without anything between is no text."""
 
 
 class Extent(NamedTuple):
-    """Bytes of a prompt's texts, by kind in the order of `PRIORS`."""
+    """Characters of a prompt's texts, by kind in the order of `PRIORS`, and the number of texts."""
 
-    words: float = 0.0
-    code: float = 0.0
-    dense: float = 0.0
     letters: float = 0.0
-    wide: float = 0.0
+    capitals: float = 0.0
+    digits: float = 0.0
+    blanks: float = 0.0
+    breaks: float = 0.0
+    signs: float = 0.0
+    dense: float = 0.0
+    accented: float = 0.0
+    cyrillic: float = 0.0
+    semitic: float = 0.0
+    indic: float = 0.0
+    kana: float = 0.0
+    han: float = 0.0
+    hangul: float = 0.0
+    symbols: float = 0.0
+    emoji: float = 0.0
+    texts: float = 0.0
 
 
 def measure(texts: Sequence[tuple[str, int]]) -> Extent:
@@ -63,77 +108,75 @@ def measure(texts: Sequence[tuple[str, int]]) -> Extent:
         texts: each with how often the engine reads it (`Plan.texts`).
     """
     sums = [0.0] * len(_KINDS)
+    sums[_TEXTS] = float(sum([times for _, times in texts]))
     if len(texts) > _MANY:
         short = [text for text, times in texts if times == 1 and len(text) < _SHORT_CHARS]
         texts = [each for each in texts if each[1] > 1 or len(each[0]) >= _SHORT_CHARS]
         texts.append(("".join(short), 1))
     for text, times in texts:
         if text:
-            kind, size_bytes = _kind_and_bytes(text)
-            sums[kind] += size_bytes * times
+            _add(text, times, sums)
     return Extent(*sums)
 
 
-def _kind_and_bytes(text: str) -> tuple[int, float]:
-    chars, sample = len(text), text
-    if chars > 3 * _SLICE_CHARS:
-        middle = chars // 2
-        sample = text[:_SLICE_CHARS] + text[middle : middle + _SLICE_CHARS] + text[-_SLICE_CHARS:]
-    if sample.isascii() and text.isascii():
-        return _latin_kind(sample), chars
-    width = len(sample.encode("utf-8", "replace")) / len(sample)
-    size_bytes = width * chars if chars > _EXACT_CHARS else len(text.encode("utf-8", "replace"))
-    # A Latin text with accents has about 1.1 bytes a letter, Cyrillic with its blanks 1.8, Chinese 2.9.
-    if width < 1.35:
-        return _latin_kind(sample), size_bytes
-    return (_LETTERS if width < 2.2 else _WIDE), size_bytes
-
-
-def _latin_kind(sample: str) -> int:
-    blanks = sample.count(" ") + sample.count("\n")
-    # Words are 5 letters long on average, in code 12; what goes on for 24 without a blank is no text.
-    if blanks * 24 < len(sample):
-        return _DENSE
-    signs = sum(map(sample.count, _SIGNS))
-    return _CODE if signs * 25 > len(sample) else _WORDS
+def _add(text: str, times: int, sums: list[float]) -> None:
+    sample = text
+    if len(text) > _SLICES * _SLICE_CHARS:
+        step = (len(text) - _SLICE_CHARS) // (_SLICES - 1)
+        sample = "".join([text[start : start + _SLICE_CHARS] for start in range(0, step * _SLICES, step)])
+    leads = sample.encode("utf-8", "replace").translate(_TABLE)
+    each = times * len(text) / len(sample)
+    words = between = 0
+    for kind in _ASCII if sample.isascii() else _ASCII + _OTHERS:
+        found = leads.count(kind)
+        if kind in (_LETTERS, _CAPITALS):
+            words += found
+        elif found:
+            between += found if kind > _DENSE or kind in (_BLANKS, _BREAKS) else 0
+        sums[kind] += found * each
+    if words > _WORD_LETTERS * (between + 1):
+        sums[_DENSE] += words * each
+        for kind in (_LETTERS, _CAPITALS):
+            sums[kind] -= leads.count(kind) * each
 
 
 @dataclass(slots=True)
-class _Ratios:
-    """What is known for one key: bytes per token by kind, and how many requests each has learned from."""
+class _Rates:
+    """What is known for one key: tokens by kind, and how sure each is."""
 
     values: list[float] = field(default_factory=lambda: list(PRIORS.values()))
-    weights: list[float] = field(default_factory=lambda: [0.0] * len(_KINDS))
+    deviations: list[float] = field(default_factory=lambda: list(_DOUBT))
 
     def tokens(self, extent: Extent) -> float:
-        return sum([size_bytes / ratio for size_bytes, ratio in zip(extent, self.values, strict=True)])
+        return max(sum([amount * rate for amount, rate in zip(extent, self.values, strict=True)]), 0.0)
 
     def learn(self, extent: Extent, tokens: float) -> None:
-        expected = self.tokens(extent)
-        error = min(max(math.log(tokens / expected), -_FARTHEST), _FARTHEST)
-        full = min(tokens / _FULL_TOKENS, 1.0)
-        for kind, size_bytes in enumerate(extent):
-            share = full * size_bytes / self.values[kind] / expected
-            if share:
-                pace = max(1 / (_PRIOR_WEIGHT + self.weights[kind]), _SLOWEST)
-                moved = self.values[kind] * math.exp(-pace * share * error)
-                self.values[kind] = min(max(moved, _LEAST), _MOST)
-                self.weights[kind] += share
+        expected = max(self.tokens(extent), 1.0)
+        believed = min(max(tokens, expected / _FARTHEST), expected * _FARTHEST)
+        squares = [(amount * doubt) ** 2 for amount, doubt in zip(extent, self.deviations, strict=True)]
+        whole = sum(squares) + (_NOISE_FRACTION * believed) ** 2 + _NOISE_TOKENS**2
+        for kind, amount in enumerate(extent):
+            if amount > 0:
+                share = squares[kind] / whole
+                moved = self.values[kind] + share * (believed - expected) / amount
+                self.values[kind] = min(max(moved, _LEAST[kind]), _MOST[kind])
+                doubt = self.deviations[kind] * math.sqrt(max(1 - share, 0.0))
+                self.deviations[kind] = max(doubt, _RESTLESS[kind])
 
 
-class BytesPerToken:
-    """All ratios of a process. Not for several threads at once."""
+class TextTokens:
+    """All rates of a process. Not for several threads at once."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[str, str], _Ratios] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, str], _Rates] = OrderedDict()
 
     def __repr__(self) -> str:
-        return f"BytesPerToken({len(self._kept)} keys)"
+        return f"TextTokens({len(self._kept)} keys)"
 
     def tokens(self, model: str, tenant: str, extent: Extent) -> int:
-        """Expected tokens of texts of this extent, without what a chat template puts around them."""
-        ratios = self._kept.get((model, tenant)) or self._kept.get((model, "")) or _UNKNOWN
-        return math.ceil(ratios.tokens(extent))
+        """Expected tokens of texts of this extent, without what is known of a chat template (`Plan.known_tokens`)."""
+        rates = self._kept.get((model, tenant)) or self._kept.get((model, "")) or _UNKNOWN
+        return math.ceil(rates.tokens(extent))
 
     def learn(self, model: str, tenant: str, extent: Extent, tokens: int) -> None:
         """Take in what an engine reported.
@@ -144,10 +187,10 @@ class BytesPerToken:
             extent: of all texts of the prompt.
             tokens: those of the report, less the template's and the media's (`Plan.known_tokens`).
         """
-        if tokens <= 0 or sum(extent) <= 0:
+        if tokens <= 0 or sum(extent) <= extent.texts:
             return
-        of_model = self._kept.pop((model, ""), None) or _Ratios()
-        of_tenant = self._kept.pop((model, tenant), None) or _Ratios(list(of_model.values))
+        of_model = self._kept.pop((model, ""), None) or _Rates()
+        of_tenant = self._kept.pop((model, tenant), None) or _Rates(list(of_model.values))
         of_model.learn(extent, tokens)
         self._kept[model, ""] = of_model
         if tenant:
@@ -158,11 +201,14 @@ class BytesPerToken:
 
     def to_state(self) -> dict[str, Any]:
         """Everything learned, as JSON; the oldest first."""
-        rows = [[model, tenant, kept.values, kept.weights] for (model, tenant), kept in self._kept.items()]
+        rows = [
+            [model, tenant, _short(kept.values), _short(kept.deviations)]
+            for (model, tenant), kept in self._kept.items()
+        ]
         return {"kinds": list(_KINDS), "rows": rows}
 
     @classmethod
-    def from_state(cls, state: object) -> "BytesPerToken":
+    def from_state(cls, state: object) -> "TextTokens":
         """What `to_state` gave. Rows that are not what it gives are left out, and all if the kinds have changed."""
         made = cls()
         if not isinstance(state, dict) or state.get("kinds") != list(_KINDS):
@@ -170,14 +216,23 @@ class BytesPerToken:
         rows = state.get("rows")
         for row in rows[-KEYS_LIMIT:] if isinstance(rows, list) else ():
             match row:
-                case [str(model), str(tenant), list(values), list(weights)] if _numbers(values) and _numbers(weights):
-                    bounded = [min(max(value, _LEAST), _MOST) for value in values]
-                    made._kept[model, tenant] = _Ratios(bounded, [max(weight, 0.0) for weight in weights])
+                case [str(model), str(tenant), list(values), list(doubts)] if _numbers(values) and _numbers(doubts):
+                    made._kept[model, tenant] = _Rates(
+                        _bounded(values, _LEAST, _MOST), _bounded(doubts, _RESTLESS, _DOUBT)
+                    )
         return made
+
+
+def _short(values: Sequence[float]) -> list[float]:
+    return [round(value, _DECIMALS) for value in values]
+
+
+def _bounded(values: Sequence[float], least: Sequence[float], most: Sequence[float]) -> list[float]:
+    return [min(max(float(value), low), high) for value, low, high in zip(values, least, most, strict=True)]
 
 
 def _numbers(values: list[Any]) -> bool:
     return len(values) == len(_KINDS) and all(type(value) in (int, float) and abs(value) < _ABSURD for value in values)
 
 
-_UNKNOWN = _Ratios()
+_UNKNOWN = _Rates()

@@ -14,11 +14,14 @@ from aiohttp import web
 from gpubalancer.control.access import Access, Refusal, refuse
 from gpubalancer.control.openapi import openapi
 from gpubalancer.control.reload import Reload
+from gpubalancer.domain.errors import RequestError
 
 JSON = "application/json"
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-BODY_BYTES = 64 * 1024
-"""Longest body that is read; no route needs one by now."""
+BODY_BYTES = 8 * 1024 * 1024
+"""Longest body that is read: a request to explain. Its sender has passed `access` before."""
+DECISIONS_SHOWN, DECISIONS_LIMIT = 100, 1000
+"""How many decisions are told, unless `limit` asks for another number, and how many are kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,19 @@ class Operator(Protocol):
 
     def fleet(self) -> list[dict[str, Any]]:
         """All backends, as `fleet.describe_fleet` makes them."""
+
+    def decisions(self, most: int) -> list[dict[str, Any]]:
+        """What was decided of the last requests, the latest first."""
+
+    async def explain(self, body: bytes) -> dict[str, Any]:
+        """What would be decided of a request now, as `Explanation.to_json` has it.
+
+        Arguments:
+            body: what `explain.read_question` reads.
+
+        Raises:
+            RequestError: the question makes no sense, or the request would be refused before a backend is chosen.
+        """
 
     async def reload(self) -> Reload:
         """Read the policy file again."""
@@ -99,6 +115,25 @@ async def _fleet(operator: Operator, _: web.Request) -> web.Response:
     return _answer({"backends": operator.fleet()})
 
 
+async def _decisions(operator: Operator, request: web.Request) -> web.Response:
+    asked = request.query.get("limit", str(DECISIONS_SHOWN))
+    if not asked.isascii() or not asked.isdigit() or not 0 < int(asked[:5]) <= DECISIONS_LIMIT:
+        refusal = Refusal(400, "invalid_request_error", "invalid_limit", f"limit: expected 1 to {DECISIONS_LIMIT}.")
+        return _answer(_shape(refusal), 400)
+    return _answer({"decisions": operator.decisions(int(asked[:5]))})
+
+
+async def _explain(operator: Operator, request: web.Request) -> web.Response:
+    try:
+        return _answer(await operator.explain(await request.read()))
+    except web.HTTPRequestEntityTooLarge:
+        error = RequestError("body_too_large", f"The body is larger than the {BODY_BYTES} bytes allowed here.")
+    except RequestError as refused:
+        error = refused
+    refusal = Refusal(error.status, error.failure.type, error.code, error.message)
+    return _answer(_shape(refusal, error.param), error.status)
+
+
 async def _reload(operator: Operator, _: web.Request) -> web.Response:
     done = await operator.reload()
     content = {"result": done.result, "policy": done.hash, "changes": done.changes, "faults": done.faults}
@@ -132,6 +167,15 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/readyz", "open", _ready, "New requests are welcome.", (503,)),
     Route("GET", "/metrics", "read", _metrics, "Metrics for Prometheus.", content_type="text/plain"),
     Route("GET", "/admin/v1/fleet", "read", _fleet, "All backends and their state."),
+    Route("GET", "/admin/v1/decisions", "read", _decisions, "What was decided of the last requests.", (400,)),
+    Route(
+        "POST",
+        "/admin/v1/explain",
+        "write",
+        _explain,
+        "Where a request would go now, and why; nothing is sent.",
+        (400, 403, 404, 405, 413),
+    ),
     Route("GET", "/admin/v1/openapi.json", "read", _openapi, "This description."),
     Route("POST", "/admin/v1/reload", "write", _reload, "Read the policy file again.", (422,)),
     Route("POST", "/admin/v1/backends/{name}/drain", "write", _drain, "Send it no new requests.", (404,)),
@@ -197,8 +241,8 @@ async def _errors_in_shape(
         return _answer(_shape(refusal), 404)
 
 
-def _shape(refusal: Refusal) -> dict[str, Any]:
-    return {"error": {"message": refusal.message, "type": refusal.type, "code": refusal.code, "param": None}}
+def _shape(refusal: Refusal, param: str | None = None) -> dict[str, Any]:
+    return {"error": {"message": refusal.message, "type": refusal.type, "code": refusal.code, "param": param}}
 
 
 def _answer(content: dict[str, Any], status: int = 200, headers: dict[str, str] | None = None) -> web.Response:

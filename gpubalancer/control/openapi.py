@@ -12,6 +12,24 @@ _NAME = {
     "schema": {"type": "string"},
     "description": "A backend's name.",
 }
+_LIMIT = {
+    "name": "limit",
+    "in": "query",
+    "required": False,
+    "schema": {"type": "integer", "minimum": 1, "maximum": 1000},
+    "description": "How many at most.",
+}
+_QUESTION = {
+    "type": "object",
+    "required": ["body"],
+    "additionalProperties": False,
+    "properties": {
+        "tenant": {"type": ["string", "null"], "description": "By name; null for who pays without a key."},
+        "path": {"type": "string", "default": "/v1/chat/completions"},
+        "headers": {"type": "object", "additionalProperties": {"type": "string"}},
+        "body": {"description": "The request's JSON."},
+    },
+}
 _ERROR = {
     "type": "object",
     "required": ["error"],
@@ -91,4 +109,8 @@ def _operation(route: Described) -> dict[str, Any]:
     }
     if "{name}" in route.path:
         operation["parameters"] = [_NAME]
+    if route.path.endswith("/decisions"):
+        operation["parameters"] = [_LIMIT]
+    if route.path.endswith("/explain"):
+        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": _QUESTION}}}
     return operation

@@ -54,14 +54,18 @@ class Outcome:
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
-    usage_reported: bool = False
+    usage_source: str = ""
+    """Where the tokens come from: `reported` by the engine, `counted` from the stream's events, or `estimated`; empty
+    where none were taken."""
+    usage_doubts: tuple[str, ...] = ()
+    """What was wrong with the engine's report, as `proxy/usage.py` names it; such numbers were not charged."""
 
     @property
     def code(self) -> int:
         """The metrics' `code`: the status sent, but 499 when the client left and 502 when a stream broke."""
         if self.reason == "client_left":
             return 499
-        if self.reason == "backend_failed" and self.status < 400:
+        if self.reason in ("backend_failed", "timed_out") and self.status < 400:
             return 502
         return self.status
 

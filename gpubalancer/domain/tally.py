@@ -24,7 +24,16 @@ CELLS_LIMIT = 10_000
 REFUSALS = frozenset(code for code, row in FAILURES.items() if row.blame != Blame.BACKEND and code != "client_left")
 """The reasons by which we say no. The rest are a backend's failures, and a client that left."""
 
-COUNTERS = ("requests", "prompt_tokens", "cached_tokens", "completion_tokens", "usage_reported", "usage_estimated")
+COUNTERS = (
+    "requests",
+    "prompt_tokens",
+    "cached_tokens",
+    "completion_tokens",
+    "usage_reported",
+    "usage_counted",
+    "usage_estimated",
+    "usage_disputed",
+)
 """The slots of `Cell` that count; their order is that of a delta's rows."""
 
 BOUNDS: dict[str, tuple[float, ...]] = {
@@ -104,7 +113,9 @@ class Cell:
     cached_tokens: int
     completion_tokens: int
     usage_reported: int
+    usage_counted: int
     usage_estimated: int
+    usage_disputed: int
 
     def __init__(self, spread: Spread) -> None:
         self.spread = spread
@@ -146,10 +157,8 @@ class Tally:
             cell.completion_tokens += outcome.completion_tokens
             spread.prompt_tokens.add(outcome.prompt_tokens)
             spread.completion_tokens.add(outcome.completion_tokens)
-            if outcome.usage_reported:
-                cell.usage_reported += 1
-            else:
-                cell.usage_estimated += 1
+        if outcome.usage_source:
+            _add_usage(cell, outcome)
         if outcome.streamed and outcome.first_token_s:
             spread.ttft_s.add(outcome.ttft_s)
             if outcome.completion_tokens > 1:
@@ -233,6 +242,17 @@ class Tally:
         if spread is None:
             spread = self.spreads[key] = Spread()
         return spread
+
+
+def _add_usage(cell: Cell, outcome: Outcome) -> None:
+    if outcome.usage_source == "reported":
+        cell.usage_reported += 1
+    elif outcome.usage_source == "counted":
+        cell.usage_counted += 1
+    else:
+        cell.usage_estimated += 1
+    if outcome.usage_doubts:
+        cell.usage_disputed += 1
 
 
 def _take(cell: Cell) -> list[int] | None:

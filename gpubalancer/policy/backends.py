@@ -24,7 +24,6 @@ from gpubalancer.policy.fields import (
     Reading,
     Secret,
     UnexpectedError,
-    later,
     whole,
 )
 from gpubalancer.policy.listen import Host, is_host
@@ -242,7 +241,8 @@ class Backend(Part):
         "Asked of the server if not given.",
     )
     hardware: Name | None = Field(
-        default=None, description=later("Class such as `h100`, `a100`, `l40s`: what speed to expect at first.")
+        default=None,
+        description="Class such as `h100`, `a100`, `l40s`, `cpu`: what speed to expect until it is measured.",
     )
     models: Annotated[dict[str, str], _MODELS] | None = Field(
         default=None,
@@ -271,7 +271,7 @@ class Backend(Part):
     )
     tls: BackendTls | None = Field(default=None, description="Trust and identity for an `https` URL.")
     telemetry: BackendTelemetry = Field(default=BackendTelemetry(), description="Where its state is read.")
-    price: Price = Field(default=Price(), description=later("What it costs."))
+    price: Price = Field(default=Price(), description="What it costs: counts in the choice.")
     labels: Labels = Field(default={}, description="Your own words for rules and tenants to choose by.")
 
     @property

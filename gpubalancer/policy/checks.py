@@ -8,6 +8,7 @@ import ipaddress
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
+from gpubalancer.policy.budget_checks import BUDGET_CHECKS
 from gpubalancer.policy.findings import Finding, Path, near, quoted
 from gpubalancer.policy.rule_checks import RULE_CHECKS
 
@@ -195,26 +196,11 @@ def _tenants_exist(policy: "Policy") -> Iterator[Finding]:
 def _keys_once(policy: "Policy") -> Iterator[Finding]:
     owners: dict[str, str] = {}
     for index, tenant in enumerate(policy.tenants):
-        for place, key in enumerate(tenant.keys):
+        for place, key in enumerate(key.hash for key in tenant.keys):
             if key in owners:
                 found = f"the same key as tenant {quoted(owners[key])}"
                 yield Finding(("tenants", index, "keys", place), found, "each key once, since it says who pays")
             owners.setdefault(key, tenant.name)
-
-
-def _budgets_make_sense(policy: "Policy") -> Iterator[Finding]:
-    for index, tenant in enumerate(policy.tenants):
-        seen: set[tuple[str, str]] = set()
-        for place, budget in enumerate(tenant.budgets):
-            path: Path = ("tenants", index, "budgets", place)
-            if budget.burst is not None and budget.per.length_s is None:
-                yield Finding(
-                    (*path, "burst"), "a burst for a month", "none: a month's budget may be spent at any pace"
-                )
-            if (budget.unit, budget.per.text) in seen:
-                found = f"{budget.unit} per {budget.per.text} a second time"
-                yield Finding((*path, "per"), found, "one budget for each unit and period")
-            seen.add((budget.unit, budget.per.text))
 
 
 CHECKS = (
@@ -228,6 +214,6 @@ CHECKS = (
     _downgrades_end,
     _tenants_exist,
     _keys_once,
-    _budgets_make_sense,
+    *BUDGET_CHECKS,
     *RULE_CHECKS,
 )

@@ -76,10 +76,10 @@ class Routing(Part):
 
     mode: Literal["fast", "frugal"] = Field(
         default="fast",
-        description=later("`fast` takes the least cost in seconds, `frugal` the cheapest backend that keeps the SLO."),
+        description="`fast` takes the least cost in seconds, `frugal` the cheapest backend that keeps the SLO.",
     )
-    slo: Slo = Field(default=Slo(), description=later("Latency that requests shall have."))
-    weights: Weights = Field(default=Weights(), description=later("What counts in the cost of a backend."))
+    slo: Slo = Field(default=Slo(), description="Latency that requests shall have.")
+    weights: Weights = Field(default=Weights(), description="What counts in the cost of a backend.")
     retries: Retries = Field(default=Retries(), description="When another backend is tried.")
     queue: Queue = Field(default=Queue(), description="Requests that wait for a slot.")
     timeouts: Timeouts = Field(default=Timeouts(), description="How long a backend may be silent.")
@@ -95,7 +95,7 @@ class Telemetry(Part):
         default=1.0, alias="interval", description="Time between two readings of a backend's metrics."
     )
     stale_after_s: Timeout = Field(
-        default=5.0, alias="stale_after", description=later("Age from which a reading counts for less.")
+        default=5.0, alias="stale_after", description="Age at which a reading counts for 37 % of a fresh one."
     )
     probe_interval_s: Timeout = Field(
         default=2.0, alias="probe_interval", description="Time between two health probes."

@@ -126,7 +126,7 @@ def _walk(part: type[Part], prefix: str) -> Iterator[Setting]:
 def _shape(annotation: Any, metadata: Sequence[Any] = ()) -> Shape:
     for mark in metadata:
         if isinstance(mark, Reading):
-            return Shape(mark.expected, mark.short or mark.expected, reading=mark)
+            return Shape(mark.expected, mark.short or mark.expected, getattr(mark, "part", None), reading=mark)
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         inner = _shape(arguments[0], arguments[1:])

@@ -2,17 +2,18 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Annotated, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import Field
+from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic_core import CoreSchema, core_schema
 
 from gpubalancer.domain.backend import Kind
-from gpubalancer.policy import units
-from gpubalancer.policy.fields import Labels, ModelPattern, Name, Part, Reading, later, number
+from gpubalancer.policy.budgets import Budget, Zone
+from gpubalancer.policy.fields import Json, Labels, ModelPattern, Name, Part, Reading, later, number
 from gpubalancer.policy.tiers import Tier
 
-Unit = Literal["tokens", "usd", "joules", "requests"]
 Priority = Literal["interactive", "standard", "batch"]
 PRIORITIES: tuple[Priority, ...] = get_args(Priority)
 """The classes of the queue, the first served first."""
@@ -30,51 +31,58 @@ def _read_key(value: object) -> str:
     return f"sha256:{digest.lower()}"
 
 
-def _read_amount(value: object) -> float:
-    amount = units.amount(value)
-    if amount <= 0:
-        raise ValueError(f"{units.AMOUNT}, above 0")
-    return amount
-
-
-_AMOUNT = Reading(
-    f"{units.AMOUNT}, above 0",
-    _read_amount,
-    {"type": ["number", "string"]},
-    units.write_count,
-    short="number above 0",
-)
-Amount = Annotated[float, _AMOUNT]
 _KEY_JSON = {"type": "string", "pattern": r"^(sha256:[0-9a-fA-F]{64}$|file:|.*\$\{)"}
 Key = Annotated[str, Reading(_KEY, _read_key, _KEY_JSON, is_secret=True, short="`sha256:` and 64 digits")]
-Per = Annotated[units.Period, Reading(units.PERIOD, units.period, {"type": "string"}, units.write_period)]
 
 
-class Budget(Part):
-    """One limit on what a tenant spends."""
+class TenantKey(Part):
+    """One bearer key."""
 
-    unit: Unit = Field(description="What is counted: `tokens`, `usd`, `joules` or `requests`.")
-    limit: Amount = Field(description="How much may be spent in one period.")
-    per: Per = Field(description="The period: a duration (refilled steadily), or `month` (a calendar month in UTC).")
-    burst: Amount | None = Field(
-        default=None,
-        description="Most that may be saved up and spent at once; the limit if not given. Not with `month`.",
+    hash: Key = Field(repr=False, description="SHA-256 of the key, as `sha256:<64 hex digits>`.")
+    name: Name | None = Field(default=None, description="The key's name in the ledger; its hash's start if not given.")
+    budgets: tuple[Budget, ...] = Field(
+        default=(), description="Limits on what this key spends, besides those of its tenant."
     )
-    when_spent: Literal["refuse", "queue", "downgrade"] = Field(
-        default="refuse", description="What a request gets that no longer fits: refused, held back, or a cheaper model."
-    )
-    overrun: Literal["debt", "stop"] = Field(
-        default="debt",
-        description="An answer beyond its reservation: `debt` is paid before the next request, `stop` ends the stream.",
-    )
+
+    @property
+    def digest(self) -> bytes:
+        """The 32 bytes of the key's SHA-256."""
+        return bytes.fromhex(self.hash.removeprefix("sha256:"))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _PlainKey(Reading):
+    """Stands before a key's type: its hash alone may be written without a mapping."""
+
+    part: type[Part] | None = None
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_before_validator_function(self.read, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> Json:
+        return {"anyOf": [dict(self.json), handler(schema)]}
+
+
+def _read_entry(value: object) -> object:
+    return value if isinstance(value, dict | TenantKey) else {"hash": value}
+
+
+_ENTRY = _PlainKey(
+    _KEY, _read_entry, _KEY_JSON, is_secret=True, short="`sha256:` and 64 digits, or mapping", part=TenantKey
+)
 
 
 class Tenant(Part):
     """One payer."""
 
     name: Name = Field(description="The tenant's name in logs, metrics and the ledger.")
-    keys: tuple[Key, ...] = Field(
-        default=(), repr=False, description="SHA-256 of each bearer key, as `sha256:<64 hex digits>`."
+    parent: Name | None = Field(
+        default=None, description="Tenant (team, organisation) in whose budgets its spending counts too."
+    )
+    keys: tuple[Annotated[TenantKey, _ENTRY], ...] = Field(
+        default=(),
+        repr=False,
+        description="SHA-256 of each bearer key, as `sha256:<64 hex digits>`, or a mapping for one with budgets.",
     )
     tier: Name = Field(default="", description="Tier that its requests have at least; the lowest if not given.")
     max_tier: Name = Field(
@@ -95,6 +103,7 @@ class Tenant(Part):
         default=None, description="Kinds of backend that it may use; all if not given."
     )
     labels: Labels = Field(default={}, description="Labels that a backend must carry to serve it.")
+    time_zone: Zone = Field(default="UTC", description="Whose days, weeks and months its calendar budgets count.")
     budgets: tuple[Budget, ...] = Field(
         default=(), description=later("Limits on what it spends; all of them hold at once.")
     )
@@ -102,7 +111,7 @@ class Tenant(Part):
     @property
     def key_digests(self) -> tuple[bytes, ...]:
         """The 32 bytes of each key's SHA-256."""
-        return tuple(bytes.fromhex(key.removeprefix("sha256:")) for key in self.keys)
+        return tuple(key.digest for key in self.keys)
 
     def tiered(self, tiers: Sequence[Tier]) -> Self:
         """Return the tenant with its tiers filled in, if the file gave none."""

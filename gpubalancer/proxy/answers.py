@@ -20,14 +20,15 @@ _ANTHROPIC_TYPES = {
 }
 
 
-def id_line(request_id: str) -> bytes:
-    """The header line that names a request."""
-    return b"x-request-id: %b\r\n" % request_id.encode()
+def id_line(request_id: str, path: str = "") -> bytes:
+    """The header lines that name a request. Anthropic's SDKs read `request-id`, on Anthropic's paths."""
+    line = b"x-request-id: %b\r\n" % request_id.encode()
+    return line + b"request-id: %b\r\n" % request_id.encode() if path.startswith("/v1/messages") else line
 
 
 def error_answer(error: RequestError, path: str = "", request_id: str = "") -> tuple[bytes, bytes]:
     """Header lines and body for an error: OpenAI's shape, or Anthropic's on its paths."""
-    lines = _JSON + (id_line(request_id) if request_id else b"")
+    lines = _JSON + (id_line(request_id, path) if request_id else b"")
     if error.retry_after_s is not None:
         lines += b"retry-after: %d\r\n" % max(1, math.ceil(error.retry_after_s))
     if error.status == 401:
@@ -69,8 +70,13 @@ def last_words(error: RequestError, path: str, content_type: bytes, tail: bytes)
     return b""
 
 
-def models_answer(path: str, models: Iterable[str]) -> tuple[bytes, bytes]:
+def models_answer(path: str, models: Iterable[str], *, anthropic: bool = False) -> tuple[bytes, bytes]:
     """The models that a tenant may use, as the path's API lists them.
+
+    Arguments:
+        path: of the request.
+        models: public names.
+        anthropic: in the shape of Anthropic's API, all on one page; for clients that send `anthropic-version`.
 
     Raises:
         RequestError: `model_not_found`, if the path names one that is not among them.
@@ -79,12 +85,23 @@ def models_answer(path: str, models: Iterable[str]) -> tuple[bytes, bytes]:
     if path == "/api/tags":
         return _JSON, orjson.dumps({"models": [{"name": name, "model": name, "details": {}} for name in names]})
     asked = path.removeprefix("/v1/models").removeprefix("/")
-    if not asked:
-        return _JSON, orjson.dumps({"object": "list", "data": [_model(name) for name in names]})
-    if asked not in names:
-        raise RequestError("model_not_found", f"The model {asked[:100]!r} does not exist.", param="model")
-    return _JSON, orjson.dumps(_model(asked))
+    entry = _anthropic_model if anthropic else _model
+    if asked:
+        if asked not in names:
+            raise RequestError("model_not_found", f"The model {asked[:100]!r} does not exist.", param="model")
+        return _JSON, orjson.dumps(entry(asked))
+    listed: dict[str, object] = {"data": [entry(name) for name in names]}
+    if anthropic:
+        listed |= {"has_more": False, "first_id": next(iter(names), None), "last_id": next(reversed(names), None)}
+    else:
+        listed["object"] = "list"
+    return _JSON, orjson.dumps(listed)
 
 
 def _model(name: str) -> dict[str, object]:
     return {"id": name, "object": "model", "created": 0, "owned_by": "gpubalancer"}
+
+
+def _anthropic_model(name: str) -> dict[str, object]:
+    # Anthropic's own value for a model whose release date is not known.
+    return {"type": "model", "id": name, "display_name": name, "created_at": "1970-01-01T00:00:00Z"}

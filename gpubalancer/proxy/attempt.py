@@ -59,7 +59,13 @@ class Attempt:
         upstream = self.upstream = pool.take_nowait() or await pool.connect()
         now_s = self._clock()
         data = request_lines(
-            head, pool.endpoint.origin, via=via, request_id=request_id, length=length, upgrade=work.upgrade
+            head,
+            pool.endpoint.origin,
+            via=via,
+            request_id=request_id,
+            length=length,
+            upgrade=work.upgrade,
+            plain=content is not None,
         )
         self.sent_s = now_s
         upstream.send(

@@ -2,28 +2,28 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 
 import numpy as np
 
+from gpubalancer.brain.calibrate import Sample, sample_of
+from gpubalancer.brain.document import with_usage
 from gpubalancer.brain.fleet import Flags
 from gpubalancer.brain.health import Health
 from gpubalancer.brain.retry import backoff_s, may_retry
 from gpubalancer.domain.errors import RequestError
 from gpubalancer.domain.outcome import Outcome
-from gpubalancer.proxy.answers import last_words
+from gpubalancer.proxy.answers import id_line
+from gpubalancer.proxy.asking import REFUSALS, Asking, names_field, read_refusal
 from gpubalancer.proxy.attempt import Attempt
-from gpubalancer.proxy.endings import TAIL_BYTES, read_usage, was_aborted
 from gpubalancer.proxy.generation import Generation
 from gpubalancer.proxy.intake import Asked
 from gpubalancer.proxy.placing import Place, Placer
+from gpubalancer.proxy.relaying import charge_unanswered, join, relay_answer
 from gpubalancer.wire.exchange import Exchange
 from gpubalancer.wire.forward import response_lines
 from gpubalancer.wire.heads import ResponseHead
-from gpubalancer.wire.relay import Relay
-from gpubalancer.wire.tunnel import Tunnel
-from gpubalancer.wire.upstream import Upstream
 from gpubalancer.wire.upstream_error import UpstreamError
 
 
@@ -37,6 +37,9 @@ class Courier:
     random: Random
     via: bytes
     """Our name in Via: `1.1 ` and a pseudonym."""
+    on_sample: Callable[[Sample], None]
+    """Gets what each streamed answer showed of its backend's speed."""
+    asking: Asking = field(default_factory=Asking)
 
     async def deliver(self, exchange: Exchange, generation: Generation, asked: Asked, outcome: Outcome) -> None:
         """Try backends until one answers, and relay its answer.
@@ -54,6 +57,7 @@ class Courier:
             attempt = Attempt(generation.pools[place.index], self.clock)
             try:
                 await self._try(exchange, generation, asked, outcome, place, attempt)
+                self._learn(place, asked, outcome)
                 return
             except UpstreamError as error:
                 failure = self._note(error, place, outcome)
@@ -63,19 +67,35 @@ class Courier:
                 if not error.reused:
                     tried = np.zeros(len(fleet), dtype=np.bool_) if tried is None else tried
                     tried[place.index] = True
+            except asyncio.CancelledError:
+                if attempt.sent_s and not exchange.began:
+                    charge_unanswered(asked, outcome)
+                raise
             finally:
                 attempt.finish()
-                self.placer.give_back(place.lease)
+                self.placer.give_back(place)
             # A kept-alive connection that had been closed is no reason to wait: a fresh one can be tried at once.
             if not failure.retry_safe:
                 await asyncio.sleep(backoff_s(outcome.attempts, retries.backoff_s, self.random.random()))
+
+    def _learn(self, place: Place, asked: Asked, outcome: Outcome) -> None:
+        """Keep what an answer showed of its backend's speed."""
+        if place.forecast is None or outcome.reason or outcome.status >= 300 or not outcome.streamed:
+            return
+        reported = outcome.prompt_tokens - outcome.cached_tokens if outcome.usage_source == "reported" else 0
+        fresh_tokens = reported or asked.work.prompt_tokens
+        ttft_s = outcome.first_token_s - outcome.sent_s if outcome.first_token_s else 0.0
+        row = sample_of(
+            outcome.backend, place.forecast, fresh_tokens, outcome.completion_tokens, ttft_s, outcome.tpot_s
+        )
+        self.on_sample(row)
 
     async def _place(
         self, generation: Generation, asked: Asked, tried: Flags | None, failure: RequestError | None
     ) -> Place:
         """A place; when there is no other backend left to try, the failure of the last one is the answer."""
         try:
-            return await self.placer.place(generation.fleet, asked.work, tried, generation.policy.routing.queue)
+            return await self.placer.place(generation.judge, asked.work, tried, generation.policy.routing.queue)
         except RequestError as error:
             raise failure or error from None
 
@@ -97,78 +117,70 @@ class Courier:
         place: Place,
         attempt: Attempt,
     ) -> None:
-        work = asked.work
-        known_as = generation.fleet.served[place.index].get(work.model) if work.model is not None else None
-        content = asked.content_for(known_as)
-        timeouts, request_id = generation.policy.routing.timeouts, outcome.request_id.encode()
         try:
-            head = await attempt.run(exchange, work, content, self.via, request_id, timeouts)
+            head, refusal = await self._answer(exchange, generation, asked, outcome, place, attempt)
         finally:
             outcome.sent_s = attempt.sent_s
         self.health.answered(place.lease.row)
         outcome.status = head.status
-        lines = response_lines(head, self._own_lines(outcome), self.via)
+        lines = response_lines(head, self._own_lines(outcome, head), self.via)
         upstream = attempt.upstream
-        if upstream is None:
+        if refusal is not None:
+            exchange.begin(head.status, lines, len(refusal))
+            exchange.write(refusal, last=True)
+        elif upstream is None:
             raise UpstreamError("the connection is gone", "head")
-        if head.status == 101:
-            await _join(exchange, upstream, lines, head, outcome)
+        elif head.status == 101:
+            await join(exchange, upstream, lines, head, outcome)
         else:
-            await _relay(exchange, upstream, lines, head, outcome)
+            model = generation.policy.models.get(asked.work.model or "")
+            context_tokens = model.context_tokens if model is not None else None
+            await relay_answer(exchange, upstream, lines, head, asked, outcome, context_tokens, place.burden.read)
+
+    async def _answer(
+        self,
+        exchange: Exchange,
+        generation: Generation,
+        asked: Asked,
+        outcome: Outcome,
+        place: Place,
+        attempt: Attempt,
+    ) -> tuple[ResponseHead, bytes | None]:
+        """The head of the answer, and the body where it had to be read: of a refusal that was not for our asking."""
+        work, pool = asked.work, generation.pools[place.index]
+        known_as = generation.fleet.served[place.index].get(work.model) if work.model is not None else None
+        content = asked.content_for(known_as)
+        timeouts, request_id = generation.policy.routing.timeouts, outcome.request_id.encode()
+        if content is None or not self.asking.asks(pool, asked):
+            return await attempt.run(exchange, work, content, self.via, request_id, timeouts), None
+        head = await attempt.run(exchange, work, with_usage(content), self.via, request_id, timeouts)
+        if head.status not in REFUSALS or attempt.upstream is None:
+            return head, None
+        # A compressed refusal is not read; it may be for our asking, and nothing was generated.
+        if head.field(b"content-encoding") is None:
+            refusal = await read_refusal(attempt.upstream)
+            if not names_field(refusal):
+                return head, refusal
+        attempt.finish()
+        outcome.attempts += 1
+        head = await attempt.run(exchange, work, content, self.via, request_id, timeouts)
+        if head.status not in REFUSALS:
+            self.asking.refused(pool)
+        return head, None
 
     @staticmethod
-    def _own_lines(outcome: Outcome) -> bytes:
+    def _own_lines(outcome: Outcome, head: ResponseHead) -> bytes:
         """What we add to an answer. Names of backends are plain ASCII, as the policy checks."""
+        # Anthropic's own `request-id` stands: its support asks for it.
+        path = outcome.path if head.field(b"request-id") is None else ""
         return (
-            b"x-request-id: %b\r\nx-gpubalancer-backend: %b\r\nx-gpubalancer-tier: %b\r\n"
+            b"%bx-gpubalancer-backend: %b\r\nx-gpubalancer-tier: %b\r\n"
             b"x-gpubalancer-attempts: %d\r\nx-gpubalancer-overhead-ms: %.2f\r\n"
             % (
-                outcome.request_id.encode(),
+                id_line(outcome.request_id, path),
                 outcome.backend.encode(),
                 outcome.tier.encode(),
                 outcome.attempts,
                 outcome.overhead_s * 1000,
             )
         )
-
-
-async def _relay(exchange: Exchange, upstream: Upstream, lines: bytes, head: ResponseHead, outcome: Outcome) -> None:
-    """Pass the answer on. Bytes go from connection to connection; this waits for the end."""
-    content_type = head.field(b"content-type") or b""
-    outcome.streamed = content_type.startswith((b"text/event-stream", b"application/x-ndjson"))
-    relay = Relay(exchange)
-    exchange.source = upstream
-    exchange.begin(head.status, lines, head.length)
-    try:
-        done = upstream.relay(relay)
-        if done is not None:
-            exchange.flush()
-            await done
-    except UpstreamError as error:
-        failure = RequestError("backend_failed", "The backend broke off its answer.")
-        outcome.reason, outcome.detail = failure.code, f"{outcome.backend}: {error}"
-        exchange.break_off(last_words(failure, outcome.path, content_type, relay.tail(8)))
-    finally:
-        outcome.first_token_s, outcome.last_token_s = relay.first_s, relay.last_s
-        tail = relay.tail(TAIL_BYTES)
-        usage = read_usage(tail)
-        if usage is not None:
-            outcome.usage_reported = True
-            outcome.prompt_tokens, outcome.cached_tokens = usage.prompt_tokens, usage.cached_tokens
-            outcome.completion_tokens = usage.completion_tokens
-        if was_aborted(tail) and not outcome.reason:
-            outcome.reason, outcome.detail = "backend_failed", f"{outcome.backend}: the engine aborted the request"
-
-
-async def _join(exchange: Exchange, upstream: Upstream, lines: bytes, head: ResponseHead, outcome: Outcome) -> None:
-    """Let client and backend speak the protocol that they have agreed upon."""
-    protocol = head.field(b"upgrade") or exchange.head.upgrade or b""
-    lines += b"connection: upgrade\r\nupgrade: %b\r\n" % protocol
-    tunnel = Tunnel(exchange.switch_protocols(lines), upstream)
-    exchange.source = tunnel
-    try:
-        await tunnel.run()
-    finally:
-        exchange.ended = True
-        exchange.sent_bytes, exchange.body.size_bytes = tunnel.sent_bytes, tunnel.received_bytes
-        outcome.status = 101

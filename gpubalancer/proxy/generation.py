@@ -16,6 +16,7 @@ from gpubalancer.brain.keys import KeyRing
 from gpubalancer.policy.backends import Backend
 from gpubalancer.policy.schema import Policy
 from gpubalancer.policy.tiers import Tier
+from gpubalancer.proxy.judging import Judge
 from gpubalancer.wire.forward import Origin
 from gpubalancer.wire.pool import Endpoint, Pool
 from gpubalancer.wire.sweep import Sweeper
@@ -36,6 +37,7 @@ class Generation:
     pools: tuple[Pool, ...]
     """One for each backend, in the fleet's order."""
     insight: Insight
+    judge: Judge
 
 
 def build_generation(
@@ -58,7 +60,8 @@ def build_generation(
         kept.get(backend.name) or Pool(_endpoint(backend, policy), clock, sweeper) for backend in policy.backends
     )
     insight = build_insight(policy, _SEED, previous.insight if previous is not None else None)
-    return Generation(number, policy, build_fleet(policy, rows, discovered), KeyRing(policy), pools, insight)
+    fleet = build_fleet(policy, rows, discovered)
+    return Generation(number, policy, fleet, KeyRing(policy), pools, insight, Judge(policy, fleet))
 
 
 def drop_generation(old: Generation, new: Generation) -> None:
@@ -83,7 +86,14 @@ def _unchanged(previous: Generation, policy: Policy) -> dict[str, Pool]:
 def _identity(backend: Backend, policy: Policy) -> tuple[object, ...]:
     """What a connection to this backend depends on."""
     tier = _tier(backend, policy)
-    return (backend.url, backend.credential, backend.tls, tier.networks, policy.routing.timeouts.connect_s)
+    return (
+        backend.url,
+        backend.engine,
+        backend.credential,
+        backend.tls,
+        tier.networks,
+        policy.routing.timeouts.connect_s,
+    )
 
 
 def _tier(backend: Backend, policy: Policy) -> Tier:

@@ -3,8 +3,8 @@
 Choosing and taking happen in one step without an await between them: with one, simultaneous requests would all see the
 same idle backend. If another worker takes the last slot in between, the choice is made again without that backend.
 
-Where every backend that could serve is full, requests wait here in the order they came, those of one kind in one line,
-and the line moves when a slot is given back.
+Where no backend that could serve has a place, or none would keep the SLO, requests wait here: those of one kind in one
+line, higher classes first, and inside a class in the order they came. The line moves when a slot is given back.
 """
 
 import asyncio
@@ -16,28 +16,74 @@ from random import Random
 import numpy as np
 
 from gpubalancer.board.board import Board
+from gpubalancer.board.burdens import Burden, Burdens
 from gpubalancer.board.slots import Lease, Slots
-from gpubalancer.brain.choose import Live, choose
-from gpubalancer.brain.fleet import Flags, Fleet
+from gpubalancer.brain.choose import choose
+from gpubalancer.brain.fleet import Flags, signature
 from gpubalancer.brain.health import Health
-from gpubalancer.domain.decision import Decision
+from gpubalancer.brain.verdict import Choice
+from gpubalancer.brain.weighed import Forecast
 from gpubalancer.domain.errors import RequestError
-from gpubalancer.domain.work import Work
+from gpubalancer.domain.work import Priority, Work
 from gpubalancer.policy.routing import Queue
-
-OPENNESS_S = 0.02
-"""How old a worker's picture of what is up and draining may be; slots are always read anew."""
+from gpubalancer.proxy.judging import Judge
+from gpubalancer.proxy.outlook import Outlook
 
 RECHECK_S = 0.05
 """How often the head of a line looks again, because slots that other workers give back are not announced here."""
+RETRY_NO_BACKEND_S = 2.0
+LASTING = frozenset(("api", "model", "clearance", "tenant", "claim", "rule", "context"))
+"""Reasons that no time heals: who is refused for these alone need not come back."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A chosen backend and the slot that was taken on it."""
+    """A chosen backend, the slot that was taken on it, and what is expected of the request there."""
 
     index: int
     lease: Lease
+    burden: Burden
+    forecast: Forecast | None
+
+
+class Line:
+    """Requests of one kind that wait, by class."""
+
+    def __init__(self) -> None:
+        self._classes: tuple[deque[asyncio.Future[None]], ...] = tuple(deque() for _ in Priority)
+
+    def __repr__(self) -> str:
+        return f"<Line {[len(each) for each in self._classes]}>"
+
+    def __bool__(self) -> bool:
+        return any(self._classes)
+
+    def join(self, priority: Priority, turn: asyncio.Future[None]) -> None:
+        """Stand behind all others of the class."""
+        self._classes[priority].append(turn)
+
+    def leave(self, priority: Priority, turn: asyncio.Future[None]) -> None:
+        """Stand here no more."""
+        self._classes[priority].remove(turn)
+
+    def renew(self, priority: Priority, turn: asyncio.Future[None]) -> asyncio.Future[None]:
+        """The turn, or a fresh one in its place if it was called."""
+        if not turn.done():
+            return turn
+        mates = self._classes[priority]
+        fresh: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        mates[mates.index(turn)] = fresh
+        return fresh
+
+    @property
+    def head(self) -> asyncio.Future[None]:
+        """Whose turn is next. Errors: IndexError for an empty line."""
+        return next(each for each in self._classes if each)[0] if self else self._classes[0][0]
+
+    def call(self) -> None:
+        """Tell the head that it may look again."""
+        if not self.head.done():
+            self.head.set_result(None)
 
 
 class Placer:
@@ -45,112 +91,110 @@ class Placer:
 
     def __init__(self, board: Board, slots: Slots, health: Health, clock: Callable[[], float], random: Random) -> None:
         self.waiting = 0
-        self._board = board
         self._slots = slots
+        self._burdens = Burdens(board, slots)
+        self._outlook = Outlook(board, slots.total)
         self._health = health
         self._clock = clock
         self._random = random
-        self._looked_s = -OPENNESS_S
-        self._up = board.up != 0
-        self._draining = board.draining != 0
-        self._lines: dict[Hashable, deque[asyncio.Future[None]]] = {}
+        self._lines: dict[Hashable, Line] = {}
 
-    def place_nowait(self, fleet: Fleet, work: Work, tried: Flags | None) -> Place | Decision:
+    def place_nowait(self, judge: Judge, work: Work, tried: Flags | None, waited_s: float = 0.0) -> Place | Choice:
         """A place now, or the decision that says why there is none."""
         now_s = self._clock()
-        if now_s - self._looked_s >= OPENNESS_S:
-            self._looked_s = now_s
-            self._up, self._draining = self._board.up != 0, self._board.draining != 0
-        avoided = self._health.avoided(fleet.rows, now_s)
+        avoided = self._health.avoided(judge.fleet.rows, now_s)
         if avoided is not None:
-            place = self._take(fleet, work, avoided if tried is None else avoided | tried)
+            place = self._take(judge, work, avoided if tried is None else avoided | tried, now_s, waited_s)
             if isinstance(place, Place):
                 return place
-        return self._take(fleet, work, tried)
+        return self._take(judge, work, tried, now_s, waited_s)
 
-    def _take(self, fleet: Fleet, work: Work, tried: Flags | None) -> Place | Decision:
-        rows = fleet.rows
-        lost: Flags | None = None
+    def _take(self, judge: Judge, work: Work, tried: Flags | None, now_s: float, waited_s: float) -> Place | Choice:
+        fleet, lost = judge.fleet, None
         while True:
-            in_flight = self._slots.total()[rows]
-            if lost is not None:
-                in_flight = np.where(lost, fleet.slots, in_flight)
-            live = Live(self._up[rows], self._draining[rows], in_flight)
-            decision = choose(fleet, work, live, tried, self._random)
-            if decision.index is None:
-                return decision
-            lease = self._slots.take(int(rows[decision.index]), int(fleet.slots[decision.index]))
+            live = self._outlook.live(judge, now_s, lost)
+            choice = choose(fleet, work, live, tried, self._random, judge.method, waited_s)
+            if choice.index is None:
+                return choice
+            row = int(fleet.rows[choice.index])
+            lease = self._slots.take(row, int(fleet.slots[choice.index]))
             if lease is not None:
-                return Place(decision.index, lease)
+                fresh_tokens = work.prompt_tokens - (choice.forecast.load.cached_tokens if choice.forecast else 0.0)
+                burden = self._burdens.add(row, max(0, int(fresh_tokens)), work.prompt_tokens + work.output_tokens // 2)
+                return Place(choice.index, lease, burden, choice.forecast)
             lost = np.zeros(len(fleet), dtype=np.bool_) if lost is None else lost
-            lost[decision.index] = True
+            lost[choice.index] = True
 
-    async def place(self, fleet: Fleet, work: Work, tried: Flags | None, queue: Queue) -> Place:
+    async def place(self, judge: Judge, work: Work, tried: Flags | None, queue: Queue) -> Place:
         """A place, waited for if need be.
 
         Raises:
-            RequestError: `no_backend`, `overloaded`, `timed_out`.
+            RequestError: `no_backend`, `context_length_exceeded`, `overloaded`, `timed_out`.
         """
-        kind = (work.api, work.model, work.sent_name, work.tier, work.kinds, work.labels, work.claim, work.upgrade)
+        kind = signature(work)
         if kind not in self._lines:
-            place = self.place_nowait(fleet, work, tried)
+            place = self.place_nowait(judge, work, tried)
             if isinstance(place, Place):
                 return place
-            self._refuse_unless_full(place)
-        return await self._place_in_turn(kind, fleet, work, tried, queue)
+            _refuse_unless_full(place)
+        elif judge.fleet.exceeds_context(work):
+            raise _too_long()
+        return await self._place_in_turn(kind, judge, work, tried, queue)
 
     async def _place_in_turn(
-        self, kind: Hashable, fleet: Fleet, work: Work, tried: Flags | None, queue: Queue
+        self, kind: Hashable, judge: Judge, work: Work, tried: Flags | None, queue: Queue
     ) -> Place:
         if self.waiting >= queue.limit:
             raise RequestError("overloaded", "Every backend is full, and so is the queue.", retry_after_s=1)
-        line = self._lines.setdefault(kind, deque())
+        line = self._lines.setdefault(kind, Line())
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        line.append(turn)
+        line.join(work.priority, turn)
         self.waiting += 1
-        until_s = min(self._clock() + queue.timeout_s, work.deadline_s)
+        since_s = self._clock()
+        until_s = min(since_s + queue.timeout_s, work.deadline_s)
         try:
             while True:
                 await asyncio.wait((turn,), timeout=min(RECHECK_S, max(0.0, until_s - self._clock())))
-                turn = self._renew(line, turn)
-                if line[0] is turn:
-                    place = self.place_nowait(fleet, work, tried)
+                turn = line.renew(work.priority, turn)
+                if line.head is turn:
+                    place = self.place_nowait(judge, work, tried, self._clock() - since_s)
                     if isinstance(place, Place):
                         return place
-                    self._refuse_unless_full(place)
+                    _refuse_unless_full(place)
                 if self._clock() >= work.deadline_s:
                     raise RequestError("timed_out", "The request's deadline passed while it waited.")
                 if self._clock() >= until_s:
                     raise RequestError("overloaded", "Every backend was full for too long.", retry_after_s=1)
         finally:
             self.waiting -= 1
-            line.remove(turn)
+            line.leave(work.priority, turn)
             if not line:
                 self._lines.pop(kind, None)
             else:
-                self._wake(line)
+                line.call()
 
-    @staticmethod
-    def _renew(line: deque[asyncio.Future[None]], turn: asyncio.Future[None]) -> asyncio.Future[None]:
-        if not turn.done():
-            return turn
-        fresh: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        line[line.index(turn)] = fresh
-        return fresh
-
-    @staticmethod
-    def _refuse_unless_full(decision: Decision) -> None:
-        if not decision.only_full:
-            raise RequestError("no_backend", "No backend that may serve this request is available.", retry_after_s=2)
-
-    def give_back(self, lease: Lease) -> None:
-        """End a lease, and let the lines move."""
-        lease.release()
+    def give_back(self, place: Place) -> None:
+        """End a request's stay, and let the lines move."""
+        place.burden.end()
+        place.lease.release()
         if self._lines:
             for line in self._lines.values():
-                self._wake(line)
+                line.call()
 
-    @staticmethod
-    def _wake(line: deque[asyncio.Future[None]]) -> None:
-        if not line[0].done():
-            line[0].set_result(None)
+
+def _refuse_unless_full(choice: Choice) -> None:
+    """Refuse what waiting will not help."""
+    if choice.wait == "hold":
+        return
+    if choice.wait == "hopeless":
+        late = "No backend can serve this in time."
+        raise RequestError("overloaded", late, retry_after_s=choice.retry_after_s)
+    if choice.is_too_long:
+        raise _too_long()
+    heals = not LASTING.issuperset(reason for reason in choice.dropped if reason is not None)
+    sentence = "No backend that may serve this request is available."
+    raise RequestError("no_backend", sentence, retry_after_s=RETRY_NO_BACKEND_S if heals else None)
+
+
+def _too_long() -> RequestError:
+    return RequestError("context_length_exceeded", "The prompt is longer than the model's context.", param="messages")

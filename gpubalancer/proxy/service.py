@@ -79,7 +79,7 @@ class Service:
     @staticmethod
     def _answer_models(exchange: Exchange, generation: Generation, tenant: Tenant, outcome: Outcome) -> None:
         usable = [name for name in generation.fleet.models() if allows(tenant.models, name)]
-        lines, content = models_answer(outcome.path, usable)
+        lines, content = models_answer(outcome.path, usable, anthropic=b"anthropic-version" in exchange.head.fields)
         exchange.reply(200, lines + id_line(outcome.request_id), content)
 
     @staticmethod
@@ -91,7 +91,7 @@ class Service:
             return False
         answer = token_answer(route.api, asked.work, asked.document.said, generation)
         if answer is not None:
-            exchange.reply(200, answer[0] + id_line(outcome.request_id), answer[1])
+            exchange.reply(200, answer[0] + id_line(outcome.request_id, outcome.path), answer[1])
         return answer is not None
 
     @staticmethod
@@ -108,7 +108,7 @@ class Service:
         outcome.status = exchange.status
         outcome.request_bytes, outcome.response_bytes = exchange.body.size_bytes, exchange.sent_bytes
         outcome.ended_s = self.courier.clock()
-        if asked is not None and asked.basis is not None and outcome.usage_reported and not outcome.reason:
+        if asked is not None and asked.basis is not None and outcome.usage_source == "reported" and not outcome.reason:
             tokens = outcome.prompt_tokens, outcome.completion_tokens
             self.study.experience.learn(asked.work, asked.basis, *tokens)
         self.record(outcome)

@@ -20,6 +20,7 @@ import orjson
 from gpubalancer.board.board import Board
 from gpubalancer.brain.fleet import Discovery
 from gpubalancer.policy.schema import Policy, dump
+from gpubalancer.proxy.calibration import Calibration, Rows
 from gpubalancer.proxy.channel import Channel, Message
 from gpubalancer.proxy.generation import build_generation
 from gpubalancer.wire.sweep import Sweeper
@@ -91,18 +92,21 @@ class Supervisor:
         listeners: list[socket.socket],
         via: bytes,
         on_counts: Callable[[dict[str, Any]], None],
+        on_decisions: Callable[[list[dict[str, Any]]], None],
     ) -> None:
         self.restarts = 0
         self.stopping = False
         self._board = board
         self._via = via
         self._on_counts = on_counts
+        self._on_decisions = on_decisions
         self._seats = [Seat(index, listener) for index, listener in enumerate(listeners)]
         self._keepers: list[asyncio.Task[None]] = []
         self._policy: Policy | None = None
         self._discovered: dict[str, Discovery] = {}
         self._number = 0
         self._reported = asyncio.Event()
+        self._calibration = Calibration(board.path.with_name("learned-fleet.json"), time.monotonic)
 
     @property
     def alive(self) -> int:
@@ -143,6 +147,11 @@ class Supervisor:
             await self.apply(self._policy)
 
     @property
+    def learned(self) -> Rows:
+        """What was learned of the backends' speed."""
+        return self._calibration.rows
+
+    @property
     def address(self) -> tuple[str, int]:
         """Host and port of the data port."""
         host, port = self._seats[0].listener.getsockname()[:2]
@@ -162,6 +171,7 @@ class Supervisor:
             if seat.channel is not None:
                 seat.channel.send({"kind": "drain"})
         await asyncio.gather(*self._keepers, return_exceptions=True)
+        self._calibration.save()
 
     def _take(self, policy: Policy) -> None:
         """Make a policy the present one, after making sure that it can be served."""
@@ -175,6 +185,7 @@ class Supervisor:
                 self._board.up[row] = 1
         self._policy = policy
         self._number += 1
+        self._calibration.expect(policy, self._discovered)
 
     def _message(self) -> Message:
         if self._policy is None:
@@ -191,7 +202,9 @@ class Supervisor:
         }
 
     def _broadcast(self) -> None:
-        message = self._message()
+        self._tell_all(self._message())
+
+    def _tell_all(self, message: Message) -> None:
         for seat in self._seats:
             if seat.channel is not None:
                 seat.channel.send(message)
@@ -263,4 +276,7 @@ class Supervisor:
             self._reported.set()
         elif message["kind"] == "counts":
             self._on_counts(message["tally"])
+            self._on_decisions(message["decisions"])
+            if news := self._calibration.learn(message["samples"]):
+                self._tell_all({"kind": "measured", "backends": news})
             seat.connections, seat.lines_dropped = message["connections"], message["lines_dropped"]

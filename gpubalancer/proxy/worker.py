@@ -6,9 +6,11 @@ supervisor has taken over; then it drains.
 """
 
 import asyncio
+import gc
 import os
 import socket
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from itertools import count
@@ -17,14 +19,18 @@ from typing import Any
 
 from gpubalancer.board.board import Board
 from gpubalancer.board.slots import Slots
+from gpubalancer.brain.calibrate import Sample
+from gpubalancer.brain.columns import Measured
 from gpubalancer.brain.experience import Experience
 from gpubalancer.brain.fleet import Discovery
 from gpubalancer.brain.health import Health
 from gpubalancer.domain.outcome import Outcome
+from gpubalancer.domain.record import record_of
 from gpubalancer.domain.tally import Tally
 from gpubalancer.policy.listen import Limits as LimitSettings
 from gpubalancer.policy.schema import Policy
 from gpubalancer.proxy.answers import error_answer
+from gpubalancer.proxy.calibration import read_rows
 from gpubalancer.proxy.channel import Channel, Message
 from gpubalancer.proxy.delivery import Courier
 from gpubalancer.proxy.generation import Generation, build_generation, drop_generation
@@ -40,6 +46,10 @@ from gpubalancer.wire.tls import server_context
 COUNT_S = 0.2
 COUNTS_PER_REPORT = 5
 REPORTS_PER_SAVE = 30
+SAMPLES_PER_REPORT = 1000
+"""Samples of backends' speed in each report: the last ones. The supervisor learns from each in 25 us."""
+TOLD_PER_REPORT = 100
+"""Decisions that a worker tells of at most in each report: the last ones."""
 BATCH = 32
 """Outcomes are counted and logged so many at a time: in a row they cost half of what they cost one by one (caches)."""
 ORPHAN_CHECK_S = 0.5
@@ -68,6 +78,9 @@ class Worker:
         self._sweeper = Sweeper(self._clock)
         self._tally = Tally()
         self._ended: list[Outcome] = []
+        self._samples: deque[Sample] = deque(maxlen=SAMPLES_PER_REPORT)
+        self._measured: dict[str, Measured] = {}
+        self._told: deque[Outcome] = deque(maxlen=TOLD_PER_REPORT)
         self._epoch = post.board.epoch
         self._generation: Generation | None = None
         self._frontend: Frontend | None = None
@@ -107,6 +120,10 @@ class Worker:
             message = await self._inbox.get()
             if message["kind"] == "policy":
                 await self._adopt(message)
+            elif message["kind"] == "measured":
+                self._measured |= read_rows(message["backends"])
+                if self._generation is not None:
+                    self._generation.judge.learn(self._measured)
             elif message["kind"] == "drain":
                 self.drain()
 
@@ -126,7 +143,11 @@ class Worker:
             self._clock,
             self._sweeper,
         )
+        new.judge.learn(self._measured)
         self._generation = new
+        # What a policy means lives as long as it does: the collector need not look at it again and again.
+        gc.collect()
+        gc.freeze()
         if self._service is None:
             await self._listen(new)
         else:
@@ -142,7 +163,7 @@ class Worker:
         placer = Placer(post.board, Slots(post.board, post.index), health, self._clock, random)
         self._service = Service(
             generation,
-            Courier(placer, health, self._clock, random, post.via),
+            Courier(placer, health, self._clock, random, post.via, self._samples.append),
             self._study,
             self._record,
             id_prefix=f"req-{os.urandom(6).hex()}-",
@@ -179,6 +200,7 @@ class Worker:
         for outcome in ended:
             self._tally.add(outcome)
             self._log(outcome)
+        self._told.extend(ended[-TOLD_PER_REPORT:])
 
     async def _report_regularly(self) -> None:
         for reports in count(1):
@@ -195,10 +217,24 @@ class Worker:
             {
                 "kind": "counts",
                 "tally": self._tally.take_delta(),
+                "decisions": self._take_told(),
+                "samples": self._take_samples(),
                 "connections": len(self._frontend.connections) if self._frontend else 0,
                 "lines_dropped": self._lines_dropped(),
             }
         )
+
+    def _take_told(self) -> list[dict[str, Any]]:
+        """The last decisions, for whoever looks."""
+        told, ahead_s = list(self._told), time.time() - self._clock()
+        self._told.clear()
+        return [record_of(outcome, ahead_s + outcome.ended_s) for outcome in told]
+
+    def _take_samples(self) -> list[Sample]:
+        """What answers have shown of their backends' speed since the last report."""
+        samples = list(self._samples)
+        self._samples.clear()
+        return samples
 
     def _tell(self, message: dict[str, Any]) -> None:
         if self._channel is not None:

@@ -2,17 +2,22 @@
 
 Only the supervisor writes here. The time of a reading is written last, so that a worker that reads in between takes the
 new numbers for somewhat older than they are, never old ones for new. What is not known is written too, as NaN.
+
+The board holds what decides; of GPUs that is little. The last snapshot of each backend is kept beside it, for metrics.
 """
 
 import math
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 
 from gpubalancer.board.board import Board
 from gpubalancer.board.layout import Hardware, Loaded
 from gpubalancer.telemetry.engines import EngineReading
 from gpubalancer.telemetry.gpus import Snapshot
-from gpubalancer.telemetry.hardware import state_of
+from gpubalancer.telemetry.hardware import State, state_of
+
+SHOWN_S = 60.0
+"""A snapshot that is older is not shown any more: nobody should take a sensor that fell silent for a calm one."""
 
 
 class Columns:
@@ -26,6 +31,7 @@ class Columns:
     def __init__(self, board: Board, clock: Callable[[], float] = time.monotonic) -> None:
         self._board = board
         self._clock = clock
+        self._snapshots: dict[str, tuple[Snapshot, float]] = {}
 
     def in_flight(self, name: str) -> int:
         """Requests of ours at a backend, all workers together; 0 for an unknown name."""
@@ -58,7 +64,34 @@ class Columns:
         board.hardware[row] = state.hardware
         board.speed_fraction[row] = state.speed_fraction
         board.power_watts[row] = _or_nan(state.power_watts)
-        board.gpu_at_s[row] = self._clock() - snapshot.age_s if snapshot.gpus else 0.0
+        at_s = self._clock() - snapshot.age_s
+        board.gpu_at_s[row] = at_s if snapshot.gpus else 0.0
+        self._snapshots[name] = (snapshot, at_s)
+
+    def gpus(self) -> dict[str, Snapshot]:
+        """By backend the last that was told of its GPUs, unless that is long ago."""
+        now_s = self._clock()
+        return {name: snapshot for name, (snapshot, at_s) in self._snapshots.items() if now_s - at_s <= SHOWN_S}
+
+    def ages_s(self) -> dict[str, float]:
+        """By backend how old what we go by is: of its engine's word and its GPUs', the older one.
+
+        Backends of which nothing was ever read are left out.
+        """
+        board, now_s = self._board, self._clock()
+        times = {name: (float(board.scraped_s[row]), float(board.gpu_at_s[row])) for name, row in board.rows().items()}
+        return {name: max(0.0, now_s - min(filter(None, both))) for name, both in times.items() if any(both)}
+
+    def hardware(self) -> Mapping[str, State]:
+        """By backend what the board says of its GPUs; those that nobody tells of are left out."""
+        board = self._board
+        return {
+            name: State(
+                Hardware(int(board.hardware[row])), float(board.speed_fraction[row]), _or_none(board.power_watts[row])
+            )
+            for name, row in board.rows().items()
+            if board.gpu_at_s[row]
+        }
 
     def keep(self, engines: Collection[str], gpus: Collection[str]) -> None:
         """Forget what was known of backends that are no longer read.
@@ -68,6 +101,7 @@ class Columns:
             gpus: names of those whose GPUs are.
         """
         board = self._board
+        self._snapshots = {name: told for name, told in self._snapshots.items() if name in gpus}
         for name, row in board.rows().items():
             if name not in engines:
                 for column in (board.running, board.waiting, board.kv_used_fraction, board.kv_capacity_tokens):
@@ -80,3 +114,7 @@ class Columns:
 
 def _or_nan(number: float | None) -> float:
     return math.nan if number is None else number
+
+
+def _or_none(number: float) -> float | None:
+    return None if math.isnan(number) else float(number)

@@ -13,22 +13,30 @@ from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4, CollectorRegistry, Proce
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from gpubalancer.telemetry import gpu_page
 from gpubalancer.telemetry.samples import (
     GENAI_LABELS,
     Histograms,
     Labels,
     Numbers,
     Sources,
+    backend_costs,
     by_genai,
     by_genai_and_error,
     by_model_and_backend,
     each,
+    hardware_states,
     merged,
+    of_gpus,
     one,
+    powers,
     requests,
+    speeds,
+    throttles,
     tiers,
     tokens,
     usage,
+    usage_disputed,
 )
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
@@ -90,6 +98,13 @@ class Spread:
         return family
 
 
+_OF_GPU = ("backend", "gpu")
+_GPUS: tuple[Counter | Gauge, ...] = tuple(
+    (Counter if row.kind == "counter" else Gauge)(row.name, _OF_GPU, row.help, of_gpus(row.value))
+    for row in gpu_page.METRICS
+)
+"""What an agent tells of each GPU, under its names. `gpu` is the UUID; GPUs that two backends share are told twice."""
+
 METRICS: tuple[Counter | Gauge | Spread, ...] = (
     Counter(
         "gpubalancer_requests_total",
@@ -134,6 +149,12 @@ METRICS: tuple[Counter | Gauge | Spread, ...] = (
         usage,
     ),
     Counter(
+        "gpubalancer_usage_disputed_total",
+        ("backend",),
+        "Answers whose engine reported tokens that could not be true.",
+        usage_disputed,
+    ),
+    Counter(
         "gpubalancer_refused_total",
         ("tenant", "reason"),
         "Requests that the balancer refused, by the error's code.",
@@ -168,6 +189,39 @@ METRICS: tuple[Counter | Gauge | Spread, ...] = (
         ("backend",),
         "1 if the backend answers its probes, else 0.",
         each(lambda sources: sources.backend_up()),
+    ),
+    Gauge(
+        "gpubalancer_telemetry_age_seconds",
+        ("backend",),
+        "Age of what its engine or its GPUs told last, the older of the two; none where nothing was ever read.",
+        each(lambda sources: sources.telemetry_age_s()),
+    ),
+    Gauge(
+        "gpubalancer_backend_cost_seconds",
+        ("backend", "term"),
+        "Cost of a typical request there now, without constraints: 1,000 prompt tokens, none cached, and 200 in answer."
+        " The sum of its terms is what a decision compares.",
+        backend_costs,
+    ),
+    Gauge(
+        "gpubalancer_backend_hardware",
+        ("backend", "state"),
+        "1 for the state of its GPUs that holds: `unknown`, `well`, `throttled` or `faulty` (no new work), else 0.",
+        hardware_states,
+    ),
+    Gauge(
+        "gpubalancer_backend_speed_ratio",
+        ("backend",),
+        "Clock of its slowest GPU by the expected one while that is throttled, else 1.",
+        speeds,
+    ),
+    Gauge("gpubalancer_backend_power_watts", ("backend",), "Power of all its GPUs together, where all tell.", powers),
+    *_GPUS,
+    Gauge(
+        "gpubalancer_gpu_throttled",
+        (*_OF_GPU, "reason"),
+        "1 for each reason that holds the clock of a busy GPU now, a normal power cap included.",
+        throttles,
     ),
     Gauge("gpubalancer_connections", (), "Open connections of clients.", one(lambda sources: sources.connections())),
     Gauge("gpubalancer_workers", (), "Worker processes that are alive.", one(lambda sources: sources.workers())),
@@ -257,6 +311,9 @@ def page() -> str:
         "came after 10,000 combinations of labels. Histograms have the bucket boundaries that OpenTelemetry's GenAI",
         "conventions recommend. Counters outlive workers and start at zero with the supervisor. The usual `process_*`",
         "metrics are those of the supervisor's process.",
+        "",
+        "`gpubalancer_gpu_*` are what agents, exporters and this machine's own driver told last; a GPU that nobody",
+        "told of for a minute has no samples. `gpu` is its UUID. A GPU that backends share stands under each of them.",
         "",
         "| metric | type | labels | means |",
         "|---|---|---|---|",

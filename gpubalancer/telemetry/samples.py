@@ -3,16 +3,26 @@
 Each function takes `Sources` and gives label values with a number or a histogram. Nothing here knows a metric's name.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
+from gpubalancer.board.layout import Hardware
 from gpubalancer.domain.outcome import NOBODY
 from gpubalancer.domain.tally import BOUNDS, Histogram, SpreadKey, Tally
+from gpubalancer.telemetry.gpus import Gpu, Snapshot
+from gpubalancer.telemetry.hardware import State
 
 Labels = tuple[str, ...]
 Numbers = Iterable[tuple[Labels, float]]
 """A row's label values, in the order of its labels, and the number."""
 Histograms = Iterable[tuple[Labels, Histogram]]
+IDLE = "gpu_idle"
+"""The reason by which a GPU without work runs slower (`gpus.REASONS`)."""
+
+
+def _of_nobody() -> Mapping[str, Any]:
+    return {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +42,14 @@ class Sources:
     config_reloads: Callable[[], Mapping[str, int]]
     """Reloads by result."""
     log_lines_dropped: Callable[[], int]
+    telemetry_age_s: Callable[[], Mapping[str, float]] = _of_nobody
+    """By backend how old what is known of it is; without those of which nothing was ever read."""
+    backend_cost_s: Callable[[], Mapping[str, Mapping[str, float]]] = _of_nobody
+    """By backend and term what a typical request would cost there now."""
+    hardware: Callable[[], Mapping[str, State]] = _of_nobody
+    """By backend the state of its GPUs; without those that nobody tells of."""
+    gpus: Callable[[], Mapping[str, Snapshot]] = _of_nobody
+    """By backend the last snapshot of its GPUs."""
 
 
 def _summed(numbers: Numbers) -> Numbers:
@@ -72,7 +90,66 @@ def usage(sources: Sources) -> Numbers:
     """Answers by where their token counts came from."""
     cells = sources.tally.cells.values()
     yield ("reported",), sum(cell.usage_reported for cell in cells)
+    yield ("counted",), sum(cell.usage_counted for cell in cells)
     yield ("estimated",), sum(cell.usage_estimated for cell in cells)
+
+
+def usage_disputed(sources: Sources) -> Numbers:
+    """Answers whose engine reported usage that could not be true, by backend."""
+    cells = sources.tally.cells.items()
+    return _summed(((backend,), cell.usage_disputed) for (_, _, _, backend, _), cell in cells if cell.usage_disputed)
+
+
+def backend_costs(sources: Sources) -> Numbers:
+    """Seconds by backend and term."""
+    return (((name, term), value) for name, terms in sources.backend_cost_s().items() for term, value in terms.items())
+
+
+def hardware_states(sources: Sources) -> Numbers:
+    """By backend and state 1 for the one that holds and 0 for the others."""
+    return (
+        ((name, state.name.lower()), float(told.hardware is state))
+        for name, told in sources.hardware().items()
+        for state in Hardware
+    )
+
+
+def speeds(sources: Sources) -> Numbers:
+    """The speed fraction by backend."""
+    return (((name,), told.speed_fraction) for name, told in sources.hardware().items())
+
+
+def powers(sources: Sources) -> Numbers:
+    """Watts by backend; those whose GPUs do not all tell have no sample."""
+    told = ((name, state.power_watts) for name, state in sources.hardware().items())
+    return (((name,), watts) for name, watts in told if watts is not None)
+
+
+def of_gpus(value: Callable[[Gpu], float | None]) -> Callable[[Sources], Numbers]:
+    """One sample for each backend's GPU that has the value."""
+
+    def numbers(sources: Sources) -> Numbers:
+        for name, gpu in _gpus(sources):
+            number = value(gpu)
+            if number is not None:
+                yield (name, gpu.uuid), number
+
+    return numbers
+
+
+def throttles(sources: Sources) -> Numbers:
+    """1 for each reason that holds a GPU's clock, by backend, GPU and reason. That it idles is none."""
+    return (((name, gpu.uuid, reason), 1) for name, gpu in _gpus(sources) for reason in _held_by(gpu))
+
+
+def _held_by(gpu: Gpu) -> list[str]:
+    return [reason for reason in dict.fromkeys(gpu.throttle_reasons) if reason != IDLE]
+
+
+def _gpus(sources: Sources) -> Iterator[tuple[str, Gpu]]:
+    """Each backend's GPUs. One that is told twice comes once: two samples of one name would spoil the whole page."""
+    for name, snapshot in sources.gpus().items():
+        yield from ((name, gpu) for gpu in {gpu.uuid: gpu for gpu in snapshot.gpus}.values())
 
 
 def each(numbers: Callable[[Sources], Mapping[str, float]]) -> Callable[[Sources], Numbers]:

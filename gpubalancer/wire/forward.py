@@ -42,7 +42,14 @@ class Origin:
 
 
 def request_lines(
-    head: RequestHead, origin: Origin, *, via: bytes, request_id: bytes, length: int | None, upgrade: bool = False
+    head: RequestHead,
+    origin: Origin,
+    *,
+    via: bytes,
+    request_id: bytes,
+    length: int | None,
+    upgrade: bool = False,
+    plain: bool = False,
 ) -> bytes:
     """The head that a backend gets, complete with its blank line.
 
@@ -53,6 +60,7 @@ def request_lines(
         request_id: sent as x-request-id.
         length: of the body; None to send it chunked, or not at all if the client's request has none.
         upgrade: pass the client's wish for another protocol on.
+        plain: ask for an answer that is not compressed, because its usage and its end are read here.
     """
     nominated = head.nominated
     lines = [
@@ -62,12 +70,16 @@ def request_lines(
     for name, value in head.headers:
         if name in _DROPPED_FROM_REQUESTS or name in nominated or name.startswith(_OWN_PREFIX):
             continue
+        if plain and name == b"accept-encoding":
+            continue
         lines.append(b"%b: %b\r\n" % (name, value))
     passed = via
     if b"via" in head.fields:
         passed = b", ".join([*(value for name, value in head.headers if name == b"via"), via])
     lines.append(b"via: %b\r\nx-request-id: %b\r\n" % (passed, request_id))
     lines.append(origin.credential_lines)
+    if plain:
+        lines.append(b"accept-encoding: identity\r\n")
     if length is not None:
         lines.append(b"content-length: %d\r\n" % length)
     elif head.chunked:

@@ -310,11 +310,11 @@ def test_heavy_bodies_go_to_a_thread() -> None:
 @pytest.mark.parametrize(
     "body",
     [
-        {"messages": [{"role": "user", "content": "a"}] * 1300},
-        {"messages": [{"role": "user", "content": [{"type": "text", "text": ""}] * 1300}]},
-        {"messages": [], "x": [[1]] * 1900},
-        {"messages": [], "x": [{"a": ""}] * 1900},
-        {"messages": [{"role": "user", "content": "a", "images": [""] * 3900}]},
+        {"messages": [{"role": "user", "content": "a"}] * 650},
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": ""}] * 650}]},
+        {"messages": [], "x": [[1]] * 950},
+        {"messages": [], "x": [{"a": ""}] * 950},
+        {"messages": [{"role": "user", "content": "a", "images": [""] * 1900}]},
         {"messages": [{"role": "user", "content": "a" * (LOOP_BYTES - 100)}]},
     ],
 )

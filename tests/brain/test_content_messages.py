@@ -31,7 +31,17 @@ def test_calls_of_tools() -> None:
 def test_other_fields_of_a_message() -> None:
     """A name and reasoning are prompt; ids and unknown fields are extras; null is nothing."""
     message = of("x", name="n", reasoning_content="r", tool_call_id="call_1", refusal=None, other=[{"y": "z"}])
-    assert message == Message("user", ("x", "n", "r"), (), ("call_1", "z"))
+    assert message[:4] == ("user", ("x", "n", "r"), (), ("call_1", "z"))
+
+
+def test_what_a_template_tells_apart() -> None:
+    """The fields are kept where there are others than role and content, with the number of content's own texts."""
+    parts = [{"type": "text", "text": "a"}, "b"]
+    message = of(parts, name="n")
+    assert message.fields == {"role": "user", "content": parts, "name": "n"}
+    assert message.texts[: message.contents] == ("a", "b")
+    assert of(parts).fields is None
+    assert of("a", refusal=None).fields is None
 
 
 def test_images_of_ollama() -> None:

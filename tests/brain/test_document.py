@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpubalancer.brain.document import Document, model_in_form, read_document
+from gpubalancer.brain.document import Document, model_in_form, read_document, with_usage
 from gpubalancer.brain.routes import Route, find_route
 from gpubalancer.domain.errors import RequestError
 
@@ -180,3 +180,74 @@ def test_what_is_to_be_tokenized_is_a_chat_or_a_prompt() -> None:
     prompt = document(b'{"model": "a", "prompt": "hi"}', "/v1/tokenize")
     assert not prompt.said.conversation
     assert prompt.said.messages[0].texts == ("hi",)
+
+
+@pytest.mark.parametrize(
+    ("content", "asks"),
+    [
+        (b'{"model":"a","stream":true,"stream_options":{"include_usage":true}}', True),
+        (b'{"model":"a","stream":true,"stream_options":{"include_usage":false}}', False),
+        (b'{"model":"a","stream":true,"stream_options":{"include_usage":1}}', False),
+        (b'{"model":"a","stream":true,"stream_options":null}', False),
+        (b'{"model":"a","stream":true}', False),
+    ],
+)
+def test_who_asks_for_usage(content: bytes, asks: bool) -> None:
+    """Only true asks."""
+    assert document(content).asks_usage is asks
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [
+        (b'{"model":"a"}', b'{"stream_options":{"include_usage":true},"model":"a"}'),
+        (b' {\n"model": "a" }', b' {"stream_options":{"include_usage":true},\n"model": "a" }'),
+        (b'{"model":"a","stream_options": null }', b'{"model":"a","stream_options": {"include_usage":true} }'),
+        (b'{"stream_options":{},"model":"a"}', b'{"stream_options":{"include_usage":true},"model":"a"}'),
+        (b'{"stream_options":{ },"model":"a"}', b'{"stream_options":{"include_usage":true },"model":"a"}'),
+        (
+            b'{"stream_options":{"include_usage": false, "x":"\xc3\xa9"},"model":"a"}',
+            b'{"stream_options":{"include_usage": true, "x":"\xc3\xa9"},"model":"a"}',
+        ),
+        (b'{"stream_options":{"x":1},"model":"a"}', b'{"stream_options":{"include_usage":true,"x":1},"model":"a"}'),
+        (b'{"stream_options":7,"model":"a"}', b'{"stream_options":7,"model":"a"}'),
+        (
+            b'{"x":{"stream_options":1},"model":"a"}',
+            b'{"stream_options":{"include_usage":true},"x":{"stream_options":1},"model":"a"}',
+        ),
+        (
+            b'{"stream_options":{"x":{"include_usage":false}},"model":"a"}',
+            b'{"stream_options":{"include_usage":true,"x":{"include_usage":false}},"model":"a"}',
+        ),
+        (b'{"stream\\u005foptions":{},"model":"a"}', b'{"stream\\u005foptions":{"include_usage":true},"model":"a"}'),
+    ],
+)
+def test_usage_is_asked_for_by_adding_bytes(content: bytes, expected: bytes) -> None:
+    """Only what asks is added, at the top level; what the client says beside it stays byte for byte."""
+    assert with_usage(content) == expected
+
+
+@given(
+    st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=5) | st.none(), max_size=4),
+    st.none() | st.dictionaries(st.sampled_from(["include_usage", "x", "é"]), st.booleans() | st.none(), max_size=3),
+    st.booleans(),
+)
+def test_a_body_that_asks_says_otherwise_the_same(
+    others: dict[str, Any], options: dict[str, Any] | None, ascii_only: bool
+) -> None:
+    """Parsed again, the body asks, and everything else is what it was."""
+    body = {**others, "model": "a", "stream": True, "stream_options": options}
+    content = json.dumps(body, ensure_ascii=ascii_only).encode()
+    assert json.loads(with_usage(content)) == {**body, "stream_options": {**(options or {}), "include_usage": True}}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b'{"model":"a","stream_options":{},"stream_options":{"include_usage":true}}',
+        b'{"model":"a","stream_options":{"include_usage":true,"include_usage":false}}',
+    ],
+)
+def test_options_that_two_parsers_could_see_differently_are_refused(content: bytes) -> None:
+    """A key given twice is refused here too."""
+    assert refused(content) == "invalid_json"

@@ -1,6 +1,7 @@
 """The admin port over real sockets."""
 
 import asyncio
+import io
 import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -9,8 +10,9 @@ import aiohttp
 import orjson
 import pytest
 
-from gpubalancer.control.admin import METRICS_TYPE, ROUTES, Readiness, Route, build_app, start
+from gpubalancer.control.admin import BODY_BYTES, METRICS_TYPE, ROUTES, Readiness, Route, build_app, start
 from gpubalancer.control.reload import Reload
+from gpubalancer.domain.errors import RequestError
 from gpubalancer.telemetry.metrics import CONTENT_TYPE
 
 TOKEN = "open sesame"
@@ -34,6 +36,14 @@ class Balancer:
 
     def fleet(self) -> list[dict[str, Any]]:
         return [{"name": "a:1", "up": True}]
+
+    def decisions(self, most: int) -> list[dict[str, Any]]:
+        return [{"request_id": f"r{number}"} for number in range(5)][:most]
+
+    async def explain(self, body: bytes) -> dict[str, Any]:
+        if body == b"{}":
+            raise RequestError("malformed_request", "A body is missing.", param="body")
+        return {"choice": "a:1", "asked": body.decode()}
 
     async def reload(self) -> Reload:
         self.reloads += 1
@@ -258,3 +268,57 @@ def test_a_port_in_use_is_the_systems_error() -> None:
             await start(build_app(Balancer(), lambda: None), "127.0.0.1", taken.getsockname()[1])
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize(("query", "count"), [("", 5), ("?limit=2", 2), ("?limit=1000", 5)])
+def test_the_last_decisions_are_told(query: str, count: int) -> None:
+    """As many as asked for, if there are as many."""
+
+    async def act(call: Caller) -> None:
+        status, content, _ = await call("GET", f"/admin/v1/decisions{query}")
+        assert status == 200
+        assert [row["request_id"] for row in content["decisions"]] == [f"r{number}" for number in range(count)]
+
+    with_admin(act)
+
+
+@pytest.mark.parametrize("limit", ["0", "-1", "1001", "x", "1e2", "99999999999", ""])
+def test_a_limit_that_makes_no_sense_is_refused(limit: str) -> None:
+    """With what was expected."""
+
+    async def act(call: Caller) -> None:
+        status, content, _ = await call("GET", f"/admin/v1/decisions?limit={limit}")
+        assert (status, content["error"]["code"]) == (400, "invalid_limit")
+
+    with_admin(act)
+
+
+def test_a_request_is_explained() -> None:
+    """The body goes to the operator whole, and its answer comes back as JSON."""
+    body = '{"body": {"messages": "%s"}}' % ("x" * 200_000)
+
+    async def act(call: Caller) -> None:
+        status, content, _ = await call("POST", "/admin/v1/explain", data=body.encode())
+        assert (status, content) == (200, {"choice": "a:1", "asked": body})
+
+    with_admin(act)
+
+
+def test_a_question_that_makes_no_sense_is_refused_in_the_errors_shape() -> None:
+    """With the status and the field of the error; a body that is too long is refused without the operator."""
+
+    async def act(call: Caller) -> None:
+        status, content, _ = await call("POST", "/admin/v1/explain", json={})
+        assert (status, content["error"]) == (
+            400,
+            {
+                "message": "A body is missing.",
+                "type": "invalid_request_error",
+                "code": "malformed_request",
+                "param": "body",
+            },
+        )
+        status, content, _ = await call("POST", "/admin/v1/explain", data=io.BytesIO(b" " * (BODY_BYTES + 1)))
+        assert (status, content["error"]["code"]) == (413, "body_too_large")
+
+    with_admin(act)

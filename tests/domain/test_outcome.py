@@ -7,8 +7,11 @@ from gpubalancer.domain.outcome import Outcome
 
 @pytest.mark.parametrize(
     ("status", "reason", "code"),
-    [(200, "", 200), (0, "client_left", 499), (200, "client_left", 499), (200, "backend_failed", 502), (401, "x", 401)],
-)
+    [
+        (200, "", 200), (0, "client_left", 499), (200, "client_left", 499), (200, "backend_failed", 502),
+        (200, "timed_out", 502), (504, "timed_out", 504), (502, "backend_failed", 502), (401, "x", 401),
+    ],
+)  # fmt: skip
 def test_the_code_tells_what_the_status_hides(status: int, reason: str, code: int) -> None:
     """The metrics' code is 499 when the client left and 502 when a stream broke, whatever had been sent."""
     assert Outcome("r", 0.0, status=status, reason=reason).code == code

@@ -27,7 +27,7 @@ SERVED = {
     "prompt_tokens": 100,
     "cached_tokens": 60,
     "completion_tokens": 5,
-    "usage_reported": True,
+    "usage_source": "reported",
 }
 KEY = ("acme", "chat", "m", "b", 200)
 
@@ -57,7 +57,7 @@ def test_a_served_stream_counts_its_times_and_tokens() -> None:
     tally = Tally()
     tally.add(outcome())
     cell = tally.cells[KEY]
-    assert [getattr(cell, name) for name in COUNTERS] == [1, 100, 60, 5, 1, 0]
+    assert [getattr(cell, name) for name in COUNTERS] == [1, 100, 60, 5, 1, 0, 0, 0]
     spread = cell.spread
     assert spread is tally.spreads[KEY[1:]]
     assert (spread.request_s.sum, spread.ttft_s.sum, spread.tpot_s.sum) == (3.0, 0.5, 0.5)
@@ -94,13 +94,16 @@ def test_a_stream_of_one_token_has_no_time_per_token() -> None:
     assert sum(spread.tpot_s.counts) == 0
 
 
-def test_tokens_that_the_engine_did_not_report_are_marked() -> None:
-    """Usage is reported, estimated, or absent when there were no tokens at all."""
+def test_tokens_are_counted_by_where_they_come_from() -> None:
+    """Usage is reported, counted, estimated, or absent when nothing was taken; a disputed report counts as such."""
     tally = Tally()
-    tally.add(outcome(usage_reported=False))
-    tally.add(outcome(usage_reported=False, prompt_tokens=0, completion_tokens=0))
+    tally.add(outcome(usage_source="counted", usage_doubts=("huge", "missing")))
+    tally.add(outcome(usage_source="estimated"))
+    tally.add(outcome(usage_source="reported", prompt_tokens=0, completion_tokens=0))
+    tally.add(outcome(usage_source="", prompt_tokens=0, completion_tokens=0))
     cell = tally.cells[KEY]
-    assert (cell.requests, cell.usage_reported, cell.usage_estimated) == (2, 0, 1)
+    assert (cell.requests, cell.usage_reported, cell.usage_counted, cell.usage_estimated) == (4, 1, 1, 1)
+    assert cell.usage_disputed == 1
 
 
 @pytest.mark.parametrize("code", sorted(FAILURES))
@@ -127,11 +130,14 @@ def test_a_client_that_leaves_before_anything_was_sent_cancels_nothing() -> None
 
 
 def test_a_broken_stream_counts_as_such() -> None:
-    """A backend's failure after a good status is a broken stream under code 502."""
+    """A backend's failure after a good status, a stall as well, is a broken stream under code 502."""
     tally = Tally()
     tally.add(outcome(reason="backend_failed", status=200))
-    assert tally.streams_broken == 1
-    assert tally.cells[("acme", "chat", "m", "b", 502)].requests == 1
+    tally.add(outcome(reason="timed_out", status=200))
+    tally.add(outcome(reason="timed_out", status=504))
+    assert tally.streams_broken == 2
+    assert tally.cells[("acme", "chat", "m", "b", 502)].requests == 2
+    assert tally.cells[("acme", "chat", "m", "b", 504)].requests == 1
 
 
 def test_a_bucket_includes_its_bound() -> None:
@@ -178,7 +184,8 @@ OUTCOMES = st.builds(
     status=st.sampled_from([0, 200, 400, 429, 503]),
     reason=st.sampled_from(["", *FAILURES]),
     streamed=st.booleans(),
-    usage_reported=st.booleans(),
+    usage_source=st.sampled_from(["", "reported", "counted", "estimated"]),
+    usage_doubts=st.sampled_from([(), ("huge",)]),
     sent_s=st.integers(10240, 10300).map(lambda tick: tick / 1024) | st.just(0.0),
     ended_s=st.integers(10300, 99999).map(lambda tick: tick / 1024),
     prompt_tokens=st.integers(0, 10**6),

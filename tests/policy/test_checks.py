@@ -141,15 +141,6 @@ CASES = {
         BACKEND + f"tenants:\n  - {{name: t, keys: ['{KEY}']}}\n  - {{name: u, keys: ['{KEY}']}}",
         '4: tenants[1].keys[0]: found the same key as tenant "t", expected each key once, since it says who pays',
     ),
-    "burst for a month": (
-        BACKEND + "tenants: [{name: t, budgets: [{unit: usd, limit: 5, per: month, burst: 9}]}]\nanonymous: t",
-        "2: tenants[0].budgets[0].burst: found a burst for a month, expected none",
-    ),
-    "budget twice": (
-        BACKEND + "anonymous: t\n"
-        "tenants: [{name: t, budgets: [{unit: usd, limit: 5, per: 1d}, {unit: usd, limit: 9, per: 1d}]}]",
-        "3: tenants[0].budgets[1].per: found usd per 1d a second time, expected one budget for each unit and period",
-    ),
 }
 
 

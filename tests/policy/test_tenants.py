@@ -4,7 +4,7 @@ import hashlib
 
 import pytest
 
-from gpubalancer.policy.tenants import Budget, Tenant, allows
+from gpubalancer.policy.tenants import Tenant, allows
 from gpubalancer.policy.tiers import DEFAULT_TIERS
 
 DIGEST = hashlib.sha256(b"key").hexdigest()
@@ -55,24 +55,20 @@ def test_a_wrong_key_says_what_was_expected(key: object, said: str) -> None:
     assert "sk-plain" not in str(caught.value)
 
 
-def test_budgets() -> None:
-    """Limits take counts and fractions, periods take durations and months."""
-    budget = Budget.model_validate({"unit": "usd", "limit": "0.5", "per": "month", "when_spent": "downgrade"})
-    assert (budget.limit, budget.per.length_s, budget.overrun) == (0.5, None, "debt")
-    budget = Budget.model_validate({"unit": "tokens", "limit": "100k", "per": "1m", "burst": 200_000})
-    assert (budget.limit, budget.per.length_s, budget.burst) == (100_000.0, 60.0, 200_000.0)
+def test_a_key_may_have_a_name_and_budgets() -> None:
+    """A mapping says more of a key than its hash; a plain hash is the same key."""
+    full = {"hash": f"sha256:{DIGEST}", "name": "laptop", "budgets": [{"unit": "requests", "limit": 5, "per": "1m"}]}
+    made = tenant(keys=[full])
+    assert made.key_digests == tenant(keys=[f"sha256:{DIGEST}"]).key_digests
+    assert (made.keys[0].name, made.keys[0].budgets[0].unit) == ("laptop", "requests")
+    tiered = made.tiered(DEFAULT_TIERS)
+    assert Tenant.model_validate_json(tiered.model_dump_json()) == tiered
 
 
 @pytest.mark.parametrize(
-    "change", [{"limit": 0}, {"limit": -5}, {"unit": "euros"}, {"per": 60}, {"burst": 0}, {"when_spent": "panic"}]
+    "settings",
+    [{"share": 0}, {"priority": "high"}, {"models": ["a b"]}, {"keys": "x"}, {"parent": "a b"}, {"time_zone": "x"}],
 )
-def test_wrong_budgets_are_refused(change: dict[str, object]) -> None:
-    """A limit of nothing, an unknown unit and a period without a unit are refused."""
-    with pytest.raises(ValueError, match="validation error"):
-        Budget.model_validate({"unit": "tokens", "limit": 5, "per": "1m", **change})
-
-
-@pytest.mark.parametrize("settings", [{"share": 0}, {"priority": "high"}, {"models": ["a b"]}, {"keys": "x"}])
 def test_wrong_tenants_are_refused(settings: dict[str, object]) -> None:
     """Each of these is a slip."""
     with pytest.raises(ValueError, match="validation error"):

@@ -39,7 +39,9 @@ class Crew:
         self.folder = folder
         self.board = Board.create(folder / "board", WORKERS, 4)
         self.heard: list[dict[str, Any]] = []
-        self.supervisor = Supervisor(self.board, bind("127.0.0.1", 0, WORKERS), VIA, self.heard.append)
+        self.decisions: list[dict[str, Any]] = []
+        listeners = bind("127.0.0.1", 0, WORKERS)
+        self.supervisor = Supervisor(self.board, listeners, VIA, self.heard.append, self.decisions.extend)
 
     def told(self, number: int) -> list[dict[str, Any]]:
         """The policy messages of this number, as the workers got them."""

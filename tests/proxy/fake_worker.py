@@ -46,7 +46,14 @@ def main(arguments: dict[str, str], folder: Path) -> None:
 def report(channel: socket.socket, told: dict[str, Any], arguments: dict[str, str]) -> None:
     """Say that a policy is served, and in the place of counts what was told."""
     tally = {"pid": os.getpid(), "told": told, "arguments": arguments}
-    counts = {"kind": "counts", "tally": tally, "connections": int(arguments["--index"]) + 1, "lines_dropped": 10}
+    counts = {
+        "kind": "counts",
+        "tally": tally,
+        "decisions": [{"time": 1.0}],
+        "samples": [],
+        "connections": int(arguments["--index"]) + 1,
+        "lines_dropped": 10,
+    }
     for message in (counts, {"kind": "adopted", "number": told["number"]}):
         content = json.dumps(message).encode()
         channel.sendall(struct.pack(">I", len(content)) + content)

@@ -62,6 +62,14 @@ def test_no_retry_after_where_time_does_not_heal() -> None:
     assert id_line("a") == b"x-request-id: a\r\n"
 
 
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/messages/count_tokens"])
+def test_anthropics_sdks_find_their_request_id(path: str) -> None:
+    """On Anthropic's paths the id is in `request-id` as well; elsewhere it is not."""
+    lines, _ = error_answer(RequestError("overloaded", "x"), path, "id-1")
+    assert b"\r\nx-request-id: id-1\r\nrequest-id: id-1\r\n" in lines
+    assert b"\nrequest-id" not in error_answer(RequestError("overloaded", "x"), "/v1/responses", "id-1")[0]
+
+
 def events(stream: bytes) -> list[dict[str, str]]:
     """The events of an SSE stream, as a client reads them."""
     blocks = stream.replace(b"\r\n", b"\n").decode().split("\n\n")
@@ -113,6 +121,21 @@ def test_lists_of_models() -> None:
     assert [row["id"] for row in listed["data"]] == ["a", "b/c"]
     assert parsed(models_answer("/v1/models/b/c", ["a", "b/c"]))["id"] == "b/c"
     assert [row["name"] for row in parsed(models_answer("/api/tags", iter(["a"])))["models"]] == ["a"]
+
+
+def test_models_in_anthropics_shape() -> None:
+    """Anthropic's clients get one page of its entries, whose times are strings, and single entries alike."""
+    entry = {"type": "model", "id": "a", "display_name": "a", "created_at": "1970-01-01T00:00:00Z"}
+    listed = parsed(models_answer("/v1/models", iter(["a", "b"]), anthropic=True))
+    assert listed["data"][0] == entry
+    assert (listed["has_more"], listed["first_id"], listed["last_id"]) == (False, "a", "b")
+    assert parsed(models_answer("/v1/models/a", ["a"], anthropic=True)) == entry
+
+
+def test_no_models_in_anthropics_shape() -> None:
+    """An empty page has no first and no last."""
+    nothing = {"data": [], "has_more": False, "first_id": None, "last_id": None}
+    assert parsed(models_answer("/v1/models", [], anthropic=True)) == nothing
 
 
 def test_a_model_that_is_not_listed_is_not_found() -> None:

@@ -1,67 +1,72 @@
-"""Usage and abort, read from an answer's last bytes."""
-
-import json
+"""How streams end, by the shapes of each API."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpubalancer.proxy.endings import TAIL_BYTES, Usage, read_usage, was_aborted
+from gpubalancer.proxy.endings import ABORTED, FAILED, UNFINISHED, WATCHED_APIS, fault_of, was_aborted
+
+STOP = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\n'
+TEXT = b'data: {"choices":[{"index":0,"delta":{"content":"hi"},"finish_reason":null}]}\n\n'
+DONE = b"data: [DONE]\n\n"
+ERROR = b'data: {"error": {"message": "out of memory", "code": 500}}\n\n'
+MESSAGE_DELTA = b'event: message_delta\ndata: {"type":"message_delta","delta":{"stop_reason":"end_turn"}}\n\n'
+MESSAGE_STOP = b'event: message_stop\ndata: {"type": "message_stop"}\n\n'
 
 
 @pytest.mark.parametrize(
-    ("usage", "expected"),
+    ("api", "events"),
     [
-        ({"prompt_tokens": 9, "completion_tokens": 3, "total_tokens": 12}, Usage(9, 0, 3)),
-        ({"input_tokens": 9, "output_tokens": 3}, Usage(9, 0, 3)),
-        ({"prompt_tokens": 9, "prompt_tokens_details": {"cached_tokens": 8}}, Usage(9, 8, 0)),
-        ({"input_tokens": 9, "input_tokens_details": {"cached_tokens": 8}, "output_tokens": 1}, Usage(9, 8, 1)),
-        ({"prompt_tokens": 9, "completion_tokens": 1, "prompt_tokens_details": None}, Usage(9, 0, 1)),
-        ({"prompt_tokens": 9, "prompt_tokens_details": [1]}, Usage(9, 0, 0)),
-        ({"prompt_tokens": -1, "completion_tokens": 10**10}, Usage(0, 0, 0)),
-        ({"prompt_tokens": "9", "completion_tokens": True}, Usage(0, 0, 0)),
-        ({"prompt_tokens": 1.5, "completion_tokens": None}, Usage(0, 0, 0)),
-        ({}, Usage(0, 0, 0)),
+        ("chat", STOP + DONE), ("chat", STOP), ("chat", TEXT + DONE), ("chat", b"data:[DONE]\n\n"),
+        ("chat", STOP.replace(b'"finish_reason":', b'"finish_reason" : ')),
+        ("completions", b'data: {"choices":[{"text":"","finish_reason":"length"}]}\n\n'),
+        ("messages", MESSAGE_DELTA + MESSAGE_STOP), ("messages", MESSAGE_DELTA), ("messages", MESSAGE_STOP),
+        ("responses", b'event: response.completed\ndata: {"type":"response.completed","response":{"error":null}}\n\n'),
+        ("responses", b'data: {"type": "response.incomplete","response":{}}\n\n'),
+        ("ollama", b'{"model":"m","response":"","done":true,"done_reason":"stop"}\n'),
+        ("ollama", b'{"done": true}\n'),
     ],
-)
-@pytest.mark.parametrize("wrapped", ['{"usage": %s}', 'data: {"choices":[],"usage":%s}\n\ndata: [DONE]\n\n'])
-def test_usage(usage: dict[str, object], expected: Usage, wrapped: str) -> None:
-    """Both dialects are read, in a whole answer and in a stream; what makes no sense counts as zero."""
-    assert read_usage((wrapped % json.dumps(usage)).encode()) == expected
+)  # fmt: skip
+def test_a_good_end(api: str, events: bytes) -> None:
+    """A finish reason or the end of the message is enough, each in the API's own words."""
+    assert fault_of(api, events) == ""
 
 
-def test_the_last_usage_counts() -> None:
-    """Engines that report as they go report the whole in the end."""
-    assert read_usage(b'{"usage": {"prompt_tokens": 1}} {"usage":{"prompt_tokens":2}}') == Usage(2, 0, 0)
+@pytest.mark.parametrize("api", sorted(WATCHED_APIS))
+def test_an_end_without_a_word_is_none(api: str) -> None:
+    """A stream that just stops is not finished, whatever its text says."""
+    said = b'data: {"content":"data: [DONE] \\"finish_reason\\": \\"stop\\" \\"done\\": true","finish_reason":null}\n\n'
+    assert fault_of(api, b"") == UNFINISHED
+    assert fault_of(api, said) == UNFINISHED
+
+
+@pytest.mark.parametrize("reason", [b"abort", b"error"])
+def test_done_is_not_success(reason: bytes) -> None:
+    """An aborted request is one before [DONE] too."""
+    assert fault_of("chat", STOP.replace(b"stop", reason) + DONE) == ABORTED
 
 
 @pytest.mark.parametrize(
-    "tail",
-    [b"", b'{"usage": null}', b'"usage": {"prompt_tokens": 1', b'{"usage": [1]}', b"usage: {}", b'"usage": {\xff}'],
-)
-def test_no_usage(tail: bytes) -> None:
-    """Without an object that is whole there is no usage."""
-    assert read_usage(tail) is None
+    ("api", "events"),
+    [
+        ("chat", TEXT + ERROR), ("chat", ERROR + DONE), ("completions", ERROR.replace(b": {", b":{")),
+        ("chat", b'event: error\ndata: {"message": "x"}\n\n'), ("chat", b'data: {"error":"failed"}\n\n'),
+        ("messages", b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error"}}\n\n'),
+        ("messages", b'data: {"type": "error"}\n\n'),
+        ("responses", b'data: {"type":"response.failed","response":{}}\n\n'),
+        ("responses", b'data: {"type":"error","message":"x"}\n\n'),
+        ("ollama", b'{"response":"a","done":false}\n{"error":"an error was encountered"}\n'),
+    ],
+)  # fmt: skip
+def test_an_engines_own_error_is_no_end(api: str, events: bytes) -> None:
+    """An error event ends a stream badly, with [DONE] after it or without."""
+    assert fault_of(api, events) == FAILED
 
 
-@given(st.binary(max_size=80), st.sampled_from([b"", b'"usage": ', b'"usage":{', b'{"usage": {"prompt_tokens":']))
-def test_no_tail_raises(noise: bytes, start: bytes) -> None:
-    """Whatever stands in the end of an answer, reading it raises nothing."""
-    read_usage(start + noise)
-    was_aborted(start + noise)
-
-
-def test_deep_nesting_is_no_usage() -> None:
-    """A backend can't exhaust our stack with brackets."""
-    assert read_usage(b'"usage": {"a":' + b"[" * 4000) is None
-
-
-@given(st.integers(0, 10**9), st.integers(0, 10**9), st.binary(max_size=50))
-def test_a_cut_before_usage_does_not_matter(prompt: int, completion: int, before: bytes) -> None:
-    """The tail may begin anywhere, in the middle of a character too."""
-    usage = json.dumps({"prompt_tokens": prompt, "completion_tokens": completion}).encode()
-    tail = (before.replace(b'"', b"") + b'"usage":' + usage + b"}")[-TAIL_BYTES:]
-    assert read_usage(tail) == Usage(prompt, 0, completion)
+def test_no_error_is_no_error() -> None:
+    """A field that is null, and the word in a text, are none."""
+    assert fault_of("chat", b'data: {"error":null,"choices":[{"finish_reason":"stop"}]}\n\n') == ""
+    assert fault_of("chat", TEXT.replace(b"hi", b'event: error {\\"error\\": {}}') + STOP) == ""
 
 
 def test_abort() -> None:
@@ -70,3 +75,9 @@ def test_abort() -> None:
     assert was_aborted(b'{"finish_reason":"abort"}')
     assert not was_aborted(b'{"finish_reason":"stop"} "abort"')
     assert not was_aborted(b'{"content":"\\"finish_reason\\": \\"abort\\""}')
+
+
+@given(st.sampled_from(sorted(WATCHED_APIS)), st.binary(max_size=200))
+def test_whatever_comes_is_judged(api: str, noise: bytes) -> None:
+    """No bytes raise anything."""
+    assert fault_of(api, noise) in {"", ABORTED, FAILED, UNFINISHED}

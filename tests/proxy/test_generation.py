@@ -143,6 +143,7 @@ SAME = {
 }
 OTHER = {
     "port": one_backend(url="http://127.0.0.1:9009"),
+    "engine": one_backend(", engine: anthropic"),
     "prefix": one_backend(url="http://127.0.0.1:9001/v1"),
     "scheme": one_backend(url="https://127.0.0.1:9001"),
     "credential": one_backend(f", credential: {FAKE_SECRET}"),

@@ -2,114 +2,17 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator
-from pathlib import Path
-from random import Random
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpubalancer.board.board import Board
-from gpubalancer.board.slots import Slots
-from gpubalancer.brain.fleet import Fleet, build_fleet
-from gpubalancer.brain.health import Health
-from gpubalancer.domain.errors import RequestError
-from gpubalancer.domain.work import Work
-from gpubalancer.policy.load import parse
 from gpubalancer.policy.routing import Queue
-from gpubalancer.proxy.placing import OPENNESS_S, Place, Placer
-
-DEADLINE_S = 10.0
-PATIENT = Queue.model_validate({"limit": 1000, "timeout": "60s"})
-
-
-class Clock:
-    """A clock that only moves when told."""
-
-    def __init__(self) -> None:
-        self.now_s = 100.0
-
-    def __call__(self) -> float:
-        return self.now_s
-
-
-class Floor:
-    """One worker's placer over a fleet of equal backends on a real board."""
-
-    def __init__(self, folder: Path, backends: int, slots: int, workers: int = 1) -> None:
-        names = [f"b{number}" for number in range(backends)]
-        self.board = Board.create(folder / "board", workers=workers, backends=backends)
-        self.rows = self.board.assign_rows(names)
-        self.board.up[list(self.rows.values())] = 1
-        lines = [
-            f'  - {{name: {name}, url: "http://127.0.0.1:{9000 + number}", models: [llama], slots: {slots}}}\n'
-            for number, name in enumerate(names)
-        ]
-        self.policy = parse("backends:\n" + "".join(lines), "policy.yaml", Path("/"), {})
-        self.fleet: Fleet = build_fleet(self.policy, self.rows, {})
-        self.clock, self.health = Clock(), Health(self.board.layout.backends_limit)
-        self.slots = [Slots(self.board, worker) for worker in range(workers)]
-        self.placers = [Placer(self.board, own, self.health, self.clock, Random(7)) for own in self.slots]
-        self.placer = self.placers[0]
-
-    def close(self) -> None:
-        """Let the board go."""
-        for own in self.slots:
-            own.close()
-        self.board.close()
-
-    def in_flight(self) -> list[int]:
-        """Slots taken, by backend."""
-        return [int(self.board.in_flight[:, row].sum()) for row in self.rows.values()]
-
-    async def place(self, queue: Queue = PATIENT, asked: Work | None = None) -> Place:
-        """A place for one request."""
-        return await self.placer.place(self.fleet, asked or work(), None, queue)
-
-
-def work(deadline_s: float = float("inf"), tier: int = 0, model: str = "llama") -> Work:
-    """A request for a chat."""
-    return Work("chat", model, tier, False, deadline_s)
-
-
-@pytest.fixture
-def floors(tmp_path: Path) -> Iterator[Callable[..., Floor]]:
-    """Makes floors, and closes them."""
-    made: list[Floor] = []
-
-    def make(backends: int, slots: int, workers: int = 1) -> Floor:
-        made.append(Floor(tmp_path, backends, slots, workers))
-        return made[-1]
-
-    yield make
-    for floor in made:
-        floor.close()
-
-
-def run(scene: Coroutine[Any, Any, None]) -> None:
-    """Run a scene that must end."""
-
-    async def bounded() -> None:
-        async with asyncio.timeout(DEADLINE_S):
-            await scene
-
-    asyncio.run(bounded())
-
-
-async def turns(count: int = 5) -> None:
-    """Let whatever can go on go on."""
-    for _ in range(count):
-        await asyncio.sleep(0)
-
-
-async def refusal(pending: Coroutine[Any, Any, Place]) -> RequestError:
-    """The error that a request for a place ends with."""
-    with pytest.raises(RequestError) as caught:
-        await pending
-    return caught.value
+from gpubalancer.proxy.outlook import FRESH_S
+from gpubalancer.proxy.placing import Place
+from tests.proxy.floor import DEADLINE_S, PATIENT, Floor, refusal, run, turns, work
 
 
 def test_64_simultaneous_requests_on_8_idle_backends(floors: Callable[..., Floor]) -> None:
@@ -128,7 +31,7 @@ def test_requests_of_two_workers_spread_too(floors: Callable[..., Floor]) -> Non
     """Workers see one another's slots."""
     floor = floors(4, 64, 2)
     for number in range(32):
-        assert isinstance(floor.placers[number % 2].place_nowait(floor.fleet, work(), None), Place)
+        assert isinstance(floor.placers[number % 2].place_nowait(floor.judge, work(), None), Place)
     assert floor.in_flight() == [8] * 4
 
 
@@ -151,11 +54,11 @@ def test_a_full_fleet_makes_requests_wait_in_order(floors: Callable[..., Floor])
             await turns()
         assert (order, floor.placer.waiting) == ([], 10)
         for count in range(1, 5):
-            floor.placer.give_back(held.pop().lease)
+            floor.placer.give_back(held.pop())
             await turns()
             assert order == list(range(count))
         while len(order) < 10:
-            floor.placer.give_back(places.pop(0).lease)
+            floor.placer.give_back(places.pop(0))
             await turns()
         await asyncio.gather(*tasks)
         assert order == list(range(10))
@@ -173,13 +76,13 @@ def test_a_newcomer_does_not_overtake(floors: Callable[..., Floor]) -> None:
     async def one(name: str) -> None:
         place = await floor.place()
         order.append(name)
-        floor.placer.give_back(place.lease)
+        floor.placer.give_back(place)
 
     async def scene() -> None:
         held = await floor.place()
         first = asyncio.ensure_future(one("first"))
         await turns()
-        floor.placer.give_back(held.lease)
+        floor.placer.give_back(held)
         await asyncio.gather(one("late"), first)
         assert order == ["first", "late"]
 
@@ -194,12 +97,12 @@ def test_a_cancelled_request_leaves_the_line(floors: Callable[..., Floor]) -> No
         held = await floor.place()
         first, second = asyncio.ensure_future(floor.place()), asyncio.ensure_future(floor.place())
         await turns()
-        floor.placer.give_back(held.lease)
+        floor.placer.give_back(held)
         first.cancel()
         place = await second
         assert first.cancelled()
         assert (floor.in_flight(), floor.placer.waiting) == ([1], 0)
-        floor.placer.give_back(place.lease)
+        floor.placer.give_back(place)
         assert floor.in_flight() == [0]
 
     run(scene())
@@ -210,7 +113,7 @@ def test_a_slot_of_another_worker_is_found(floors: Callable[..., Floor]) -> None
     floor = floors(1, 1, 2)
 
     async def scene() -> None:
-        held = floor.placers[1].place_nowait(floor.fleet, work(), None)
+        held = floor.placers[1].place_nowait(floor.judge, work(), None)
         assert isinstance(held, Place)
         waiting = asyncio.ensure_future(floor.place())
         await turns()
@@ -283,7 +186,7 @@ def test_where_waiting_cannot_help_nobody_waits(floors: Callable[..., Floor]) ->
         floor.board.up[rows[0]], floor.board.draining[rows[1]] = 1, 0
         floor.clock.now_s += 1.0
         tried = np.array([True, True])
-        error = await refusal(floor.placer.place(floor.fleet, work(), tried, PATIENT))
+        error = await refusal(floor.placer.place(floor.judge, work(), tried, PATIENT))
         assert (error.code, error.retry_after_s) == ("no_backend", 2)
 
     run(scene())
@@ -309,10 +212,10 @@ def test_a_backend_that_failed_is_avoided_not_forbidden(floors: Callable[..., Fl
     floor = floors(2, 4)
     floor.health.failed(floor.rows["b0"], floor.clock())
     for _ in range(4):
-        place = floor.placer.place_nowait(floor.fleet, work(), None)
+        place = floor.placer.place_nowait(floor.judge, work(), None)
         assert isinstance(place, Place)
         assert place.index == 1
-    last = floor.placer.place_nowait(floor.fleet, work(), None)
+    last = floor.placer.place_nowait(floor.judge, work(), None)
     assert isinstance(last, Place)
     assert last.index == 0
 
@@ -326,10 +229,10 @@ def test_kinds_of_work_wait_in_lines_of_their_own(floors: Callable[..., Floor]) 
         low, high = asyncio.ensure_future(floor.place()), asyncio.ensure_future(floor.place(asked=work(tier=1)))
         await turns()
         assert len(floor.placer._lines) == 2
-        floor.placer.give_back(held.lease)
+        floor.placer.give_back(held)
         done, _ = await asyncio.wait((low, high), return_when=asyncio.FIRST_COMPLETED)
         assert len(done) == 1
-        floor.placer.give_back(done.pop().result().lease)
+        floor.placer.give_back(done.pop().result())
         await asyncio.gather(low, high)
         assert floor.in_flight() == [1]
 
@@ -352,7 +255,7 @@ def test_never_over_slots(
             elif tasks:
                 task = tasks.pop(step % len(tasks))
                 if task.done():
-                    floor.placer.give_back(task.result().lease)
+                    floor.placer.give_back(task.result())
                 else:
                     task.cancel()
             await turns(step % 3)
@@ -360,7 +263,7 @@ def test_never_over_slots(
         await turns(10)
         assert sum(floor.in_flight()) == sum(task.done() for task in tasks) == min(len(tasks), backends * slots)
         while tasks:
-            floor.placer.give_back((await tasks.pop(0)).lease)
+            floor.placer.give_back(await tasks.pop(0))
         assert sum(floor.in_flight()) == floor.placer.waiting == 0
 
     run(scene())
@@ -368,11 +271,11 @@ def test_never_over_slots(
 
 
 def test_the_picture_of_the_fleet_is_renewed(floors: Callable[..., Floor]) -> None:
-    """What goes down is chosen no more once `OPENNESS_S` have passed, while slots are read anew each time."""
+    """What goes down is chosen no more once `FRESH_S` have passed, while slots are read anew each time."""
     floor = floors(2, 1)
     floor.board.up[floor.rows["b0"]] = 0
-    floor.clock.now_s += OPENNESS_S * 1.01
-    place = floor.placer.place_nowait(floor.fleet, work(), None)
+    floor.clock.now_s += FRESH_S * 1.01
+    place = floor.placer.place_nowait(floor.judge, work(), None)
     assert isinstance(place, Place)
     assert place.index == 1
-    assert not isinstance(floor.placer.place_nowait(floor.fleet, work(), None), Place)
+    assert not isinstance(floor.placer.place_nowait(floor.judge, work(), None), Place)

@@ -8,9 +8,10 @@ import pytest
 
 from gpubalancer.board.board import Board
 from gpubalancer.board.layout import Hardware, Loaded
-from gpubalancer.telemetry.columns import Columns
+from gpubalancer.telemetry.columns import SHOWN_S, Columns
 from gpubalancer.telemetry.engines import EngineReading
 from gpubalancer.telemetry.gpus import Gpu, Snapshot
+from gpubalancer.telemetry.hardware import State
 
 HOT = Gpu(
     0,
@@ -96,3 +97,61 @@ def test_what_is_no_longer_read_is_forgotten(board: Board) -> None:
     assert math.isnan(board.running[b])
     assert (board.scraped_s[b], board.scraped_in_flight[b], board.loaded[b]) == (0, 0, Loaded.READY)
     assert board.hardware[b] == Hardware.THROTTLED
+
+
+class Clock:
+    """A clock that a test sets."""
+
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+def test_the_last_snapshot_of_each_backend_is_kept_for_a_minute(board: Board) -> None:
+    """By name, as it came; what its host told late is old from the start, and what is old is not shown."""
+    clock = Clock()
+    columns = Columns(board, clock)
+    hot, calm = Snapshot(1.0, "h", gpus=(HOT,)), Snapshot(1.0, "h", gpus=(Gpu(1, "GPU-1"),), age_s=30.0)
+    for snapshot in (calm, hot):
+        columns.record_gpus("a", snapshot)
+    columns.record_gpus("b", calm)
+    columns.record_gpus("never", hot)
+    assert columns.gpus() == {"a": hot, "b": calm}
+    clock.now_s += 31.0
+    assert columns.gpus() == {"a": hot}
+    clock.now_s += SHOWN_S
+    assert columns.gpus() == {}
+
+
+def test_snapshots_of_what_is_no_longer_read_are_forgotten(board: Board) -> None:
+    """A backend whose agent a reload took away has no GPUs any more."""
+    columns = Columns(board, Clock())
+    for name in "ab":
+        columns.record_gpus(name, Snapshot(1.0, "h", gpus=(HOT,)))
+    columns.keep(engines=(), gpus={"b"})
+    assert list(columns.gpus()) == ["b"]
+    assert list(columns.hardware()) == ["b"]
+
+
+def test_the_age_is_that_of_the_older_word(board: Board) -> None:
+    """Of the engine's and the GPUs'; one that was never read has none, and with it neither has the backend."""
+    clock = Clock()
+    columns = Columns(board, clock)
+    assert columns.ages_s() == {}
+    columns.record_engine("a", EngineReading(98.0))
+    assert columns.ages_s() == {"a": 2.0}
+    columns.record_gpus("a", Snapshot(1.0, "h", gpus=(HOT,), age_s=5.0))
+    columns.record_gpus("b", Snapshot(1.0, "h", gpus=(HOT,)))
+    clock.now_s += 1.0
+    assert columns.ages_s() == {"a": 6.0, "b": 1.0}
+
+
+def test_the_state_of_the_hardware_is_what_the_board_says(board: Board) -> None:
+    """What is not known is None, and a backend that nobody tells of is left out."""
+    columns = Columns(board, Clock())
+    columns.record_gpus("a", Snapshot(1.0, "h", gpus=(HOT,)))
+    assert columns.hardware() == {"a": State(Hardware.THROTTLED, 0.5, 300.0)}
+    columns.record_gpus("a", Snapshot(1.0, "h", gpus=(Gpu(0, "GPU-0"),)))
+    assert columns.hardware() == {"a": State(Hardware.WELL, 1.0, None)}

@@ -6,8 +6,11 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from gpubalancer.board.layout import Hardware
 from gpubalancer.domain.outcome import Outcome
 from gpubalancer.domain.tally import BOUNDS, Tally
+from gpubalancer.telemetry.gpus import Gpu, Snapshot
+from gpubalancer.telemetry.hardware import State
 from gpubalancer.telemetry.metrics import METRICS, Counter, Exposition, page
 from gpubalancer.telemetry.samples import Sources
 
@@ -27,7 +30,19 @@ SERVED = Outcome(
     prompt_tokens=100,
     cached_tokens=60,
     completion_tokens=5,
-    usage_reported=True,
+    usage_source="reported",
+)
+
+
+GPU = Gpu(
+    0,
+    "GPU-0",
+    utilization_fraction=0.75,
+    memory_used_bytes=1 << 30,
+    power_watts=300.0,
+    temperature_celsius=91.0,
+    energy_joules=5e6,
+    throttle_reasons=("hw_thermal",),
 )
 
 
@@ -43,6 +58,10 @@ def sources(tally: Tally) -> Sources:
         config_hash=lambda: "abc123",
         config_reloads=lambda: {"applied": 4, "failed": 1},
         log_lines_dropped=lambda: 5,
+        telemetry_age_s=lambda: {"b": 1.5},
+        backend_cost_s=lambda: {"b": {"prefill": 0.25, "decode": 2.5}},
+        hardware=lambda: {"b": State(Hardware.THROTTLED, 0.5, 300.0)},
+        gpus=lambda: {"b": Snapshot(1.0, "host", gpus=(GPU,))},
     )
 
 
@@ -66,7 +85,7 @@ def labels(**pairs: str) -> tuple[tuple[str, str], ...]:
 
 def test_requests_tokens_and_usage_are_counted_by_their_labels() -> None:
     """Counters have the labels of the table and sum what shares them."""
-    found = scrape(SERVED, replace(SERVED, api="completions", usage_reported=False), replace(SERVED, tenant="t2"))
+    found = scrape(SERVED, replace(SERVED, api="completions", usage_source="estimated"), replace(SERVED, tenant="t2"))
     at = {"tenant": "acme", "model": "m", "backend": "b"}
     assert found["gpubalancer_requests_total", labels(**at, code="200")] == 2
     assert found["gpubalancer_requests_total", labels(**at | {"tenant": "t2"}, code="200")] == 1
@@ -183,3 +202,32 @@ def test_two_expositions_do_not_meet() -> None:
 def test_the_documentation_is_the_table() -> None:
     """`docs/metrics.md` is what `page` writes."""
     assert (Path(__file__).parents[2] / "docs" / "metrics.md").read_text() == page()
+
+
+def test_what_telemetry_and_the_cost_say_is_shown_by_backend() -> None:
+    """Age, terms of the cost, state, speed and power of the hardware."""
+    found = scrape()
+    assert found["gpubalancer_telemetry_age_seconds", labels(backend="b")] == 1.5
+    assert found["gpubalancer_backend_cost_seconds", labels(backend="b", term="decode")] == 2.5
+    assert found["gpubalancer_backend_hardware", labels(backend="b", state="throttled")] == 1
+    assert found["gpubalancer_backend_hardware", labels(backend="b", state="well")] == 0
+    assert found["gpubalancer_backend_speed_ratio", labels(backend="b")] == 0.5
+    assert found["gpubalancer_backend_power_watts", labels(backend="b")] == 300
+
+
+def test_each_gpu_is_shown_under_its_backend() -> None:
+    """By UUID, with the names that agents use; what the card does not say is absent."""
+    found, at = scrape(), labels(backend="b", gpu="GPU-0")
+    assert found["gpubalancer_gpu_utilization_ratio", at] == 0.75
+    assert found["gpubalancer_gpu_memory_used_bytes", at] == 1 << 30
+    assert found["gpubalancer_gpu_power_watts", at] == 300
+    assert found["gpubalancer_gpu_temperature_celsius", at] == 91
+    assert found["gpubalancer_gpu_energy_joules_total", at] == 5e6
+    assert found["gpubalancer_gpu_throttled", labels(backend="b", gpu="GPU-0", reason="hw_thermal")] == 1
+    assert ("gpubalancer_gpu_memory_total_bytes", at) not in found
+
+
+def test_disputed_usage_is_counted_by_backend() -> None:
+    """An engine that reports what can't be true shows."""
+    found = scrape(replace(SERVED, usage_source="counted", usage_doubts=("huge",)))
+    assert found["gpubalancer_usage_disputed_total", labels(backend="b")] == 1

@@ -1,19 +1,29 @@
 """Samples: sums over labels."""
 
-from dataclasses import replace
+from dataclasses import MISSING, fields, replace
 
+from gpubalancer.board.layout import Hardware
 from gpubalancer.domain.tally import Tally
+from gpubalancer.telemetry.gpus import Gpu, Snapshot
+from gpubalancer.telemetry.hardware import State
 from gpubalancer.telemetry.samples import (
     Sources,
+    backend_costs,
     by_genai,
     by_genai_and_error,
     by_model_and_backend,
     each,
+    hardware_states,
     merged,
+    of_gpus,
     one,
+    powers,
     requests,
+    speeds,
+    throttles,
     tokens,
     usage,
+    usage_disputed,
 )
 
 from .test_metrics import SERVED, sources
@@ -39,9 +49,19 @@ def test_requests_and_tokens_are_summed_over_apis() -> None:
     }
 
 
-def test_usage_has_both_sources_even_when_nothing_came() -> None:
-    """Both values of the label are there from the start."""
-    assert dict(usage(counted())) == {("reported",): 0, ("estimated",): 0}
+def test_usage_has_every_source_even_when_nothing_came() -> None:
+    """All values of the label are there from the start."""
+    assert dict(usage(counted())) == {("reported",): 0, ("counted",): 0, ("estimated",): 0}
+
+
+def test_disputed_usage_is_told_by_backend() -> None:
+    """Reports that could not be true are summed over tenants; a backend without any has no sample."""
+    made = counted("a", "b")
+    assert dict(usage_disputed(made)) == {}
+    for tenant in ("a", "b"):
+        made.tally.add(replace(SERVED, tenant=tenant, usage_source="counted", usage_doubts=("huge",)))
+    assert dict(usage_disputed(made)) == {("b",): 2}
+    assert dict(usage(made)) == {("reported",): 2, ("counted",): 2, ("estimated",): 0}
 
 
 def test_histograms_merge_without_touching_the_tally() -> None:
@@ -77,3 +97,39 @@ def test_states_become_samples() -> None:
     made = counted()
     assert dict(each(lambda at: at.in_flight())(made)) == {("b",): 3}
     assert dict(one(lambda at: at.workers())(made)) == {(): 2}
+
+
+def test_costs_go_by_backend_and_term() -> None:
+    """One sample for each term of each backend."""
+    made = replace(counted(), backend_cost_s=lambda: {"b": {"net": 0.5, "harm": 0.0}})
+    assert dict(backend_costs(made)) == {("b", "net"): 0.5, ("b", "harm"): 0.0}
+
+
+def test_the_hardwares_state_is_one_of_all() -> None:
+    """Every state has a sample, so that a change is one in two series; power is left out where it is not known."""
+    told = {"a": State(Hardware.THROTTLED, 0.5, 300.0), "b": State(Hardware.UNKNOWN)}
+    made = replace(counted(), hardware=lambda: told)
+    states = dict(hardware_states(made))
+    assert len(states) == 2 * len(Hardware)
+    assert {labels for labels, value in states.items() if value} == {("a", "throttled"), ("b", "unknown")}
+    assert dict(speeds(made)) == {("a",): 0.5, ("b",): 1.0}
+    assert dict(powers(made)) == {("a",): 300.0}
+
+
+REASONS = ("hw_thermal", "gpu_idle", "hw_thermal")
+
+
+def test_each_gpu_has_a_sample_for_what_it_tells() -> None:
+    """By backend and UUID; what a card does not say has none, what is told twice is one, and to idle is no throttle."""
+    one_gpu, another = Gpu(0, "GPU-0", power_watts=10.0), Gpu(1, "GPU-1", throttle_reasons=REASONS)
+    snapshot = Snapshot(1.0, "h", gpus=(one_gpu, another, one_gpu))
+    made = replace(counted(), gpus=lambda: {"a": snapshot, "b": Snapshot(1.0, "h")})
+    assert list(of_gpus(lambda gpu: gpu.power_watts)(made)) == [(("a", "GPU-0"), 10.0)]
+    assert list(throttles(made)) == [(("a", "GPU-1", "hw_thermal"), 1)]
+
+
+def test_nothing_is_told_of_hardware_unless_somebody_does() -> None:
+    """The sources' defaults are empty."""
+    made = replace(counted(), **{each.name: each.default for each in fields(Sources) if each.default is not MISSING})
+    for read in (backend_costs, hardware_states, speeds, powers, throttles, of_gpus(lambda gpu: 1.0)):
+        assert list(read(made)) == []

@@ -182,3 +182,12 @@ def test_a_loop_is_seen() -> None:
     """Our pseudonym in any Via field shows a loop; another's does not."""
     assert names_us([(b"via", b"1.1 other"), (b"via", b"1.0 x, 1.1 gpubalancer-a")], VIA)
     assert not names_us([(b"via", b"1.1 other"), (b"x", b"gpubalancer-a")], VIA)
+
+
+def test_an_answer_that_is_read_here_is_asked_for_uncompressed() -> None:
+    """What the client would take is not passed on then, and is in all other cases."""
+    head = request_head(b"POST /v1/x HTTP/1.1\r\nHost: public\r\nAccept-Encoding: gzip, br\r\n\r\n")
+    plain = request_lines(head, ORIGIN, via=b"1.1 us", request_id=b"r", length=None, plain=True)
+    assert plain.count(b"accept-encoding: ") == 1
+    assert b"accept-encoding: identity\r\n" in plain
+    assert b"accept-encoding: gzip, br\r\n" in request_lines(head, ORIGIN, via=b"1.1 us", request_id=b"r", length=None)

@@ -1,0 +1,333 @@
+"""The till: one worker's way to the budgets. A request reserves before it is served and settles after, once.
+
+    reservation = till.reserve(claims, expected, till.now_ns(), label)
+    if isinstance(reservation, Refusal): ...            # 429
+    reservation.sent(prompt_tokens)                     # the backend has it
+    reservation.progress(completion_tokens)             # with each chunk: one store
+    reservation.settle(spending, till.now_ns())         # or release(); a second call does nothing
+
+Each request in flight has a slot in the worker's own file. A worker that is gone leaves its slots behind, and
+`budget_recovery` settles them.
+
+A lock that can't be had in time (its holder was stopped, not killed) refuses a reservation with `BusyError`, and puts a
+settlement off: it is written down, and done with one of the next calls.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+
+from gpubalancer.board import locks
+from gpubalancer.board.board import BoardError
+from gpubalancer.board.budget_file import BudgetFile
+from gpubalancer.board.budget_layout import (
+    SLOT_ACTUAL,
+    SLOT_CELLS,
+    SLOT_COMPLETION,
+    SLOT_COMPLETION_RATE,
+    SLOT_HELD,
+    SLOT_JOULES_RATE,
+    SLOT_OP,
+    SLOT_PROMPT,
+    SLOT_PROMPT_RATE,
+    SLOT_SENT,
+    STATE,
+    WORKER_ROWS,
+    Slot,
+)
+from gpubalancer.board.budget_locks import BusyError
+from gpubalancer.board.budget_settling import NEVER, settle_rows
+from gpubalancer.board.budget_slots import SlotFile, slots_path
+from gpubalancer.domain.budget import (
+    MILLION,
+    NOTHING,
+    Claims,
+    Refusal,
+    Spending,
+    Standing,
+    State,
+    refusal,
+    standing,
+)
+
+BOUND_LIMIT = 131_072
+"""Claims whose rows a worker remembers; beyond, it forgets all and looks them up again."""
+
+_HELD, _SETTLING = int(Slot.HELD), int(Slot.SETTLING)
+"""An enumeration's members are slow to reach."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Bound:
+    """Where the rows of some claims are; true while the file's shape is the same and the root is one."""
+
+    rows: tuple[int, ...]
+    places: tuple[int, ...]
+    root: int
+    shape: int
+
+
+class Reservation:
+    """What one request holds until it is settled or released.
+
+    Attributes:
+        claims: the budgets.
+        covered_tokens: how many tokens of answer are reserved.
+    """
+
+    __slots__ = ("_base", "_cells", "_keeper", "_now_ns", "_slot", "_states", "_till", "claims", "covered_tokens")
+
+    def __init__(
+        self, till: "Till", slot: int, claims: Claims, covered_tokens: int, states: list[State], now_ns: int
+    ) -> None:
+        self._till: Till | None = till
+        self._keeper: Till | None = None
+        self._slot = slot
+        self._cells = till.slots.cells
+        self._base = slot * SLOT_CELLS
+        self._states, self._now_ns = states, now_ns
+        self.claims = claims
+        self.covered_tokens = covered_tokens
+
+    def sent(self, prompt_tokens: int) -> None:
+        """A backend is about to get the request: from now on its prompt is charged, also if this process dies."""
+        self._cells[self._base + SLOT_PROMPT] = prompt_tokens
+        self._cells[self._base + SLOT_SENT] = 1
+
+    def progress(self, completion_tokens: int) -> None:
+        """So much of the answer has been streamed in all."""
+        self._cells[self._base + SLOT_COMPLETION] = completion_tokens
+
+    def rate(self, prompt_usd: float, completion_usd: float, joules: float) -> None:
+        """What the backend costs, should this process die.
+
+        The prices are USD for a million tokens of the prompt and of the answer; the joules are for one token of it.
+        """
+        cells, base = self._cells, self._base
+        cells[base + SLOT_PROMPT_RATE] = round(prompt_usd * 1_000_000_000)
+        cells[base + SLOT_COMPLETION_RATE] = round(completion_usd * 1_000_000_000)
+        cells[base + SLOT_JOULES_RATE] = round(joules * 1000 * MILLION)
+
+    def extend(self, more: Spending, now_ns: int) -> bool:
+        """Reserve more, before an answer goes beyond what is covered; False if it does not fit, or it is settled.
+
+        Errors:
+            BusyError: a lock was not to be had; nothing has changed.
+        """
+        till = self._till
+        if till is None or not till.extend(self._slot, self.claims, more, now_ns):
+            return False
+        self.covered_tokens += more.completion_tokens
+        return True
+
+    def settle(self, spending: Spending, now_ns: int, *, keep: bool = False) -> None:
+        """Put what the request took in the place of what it reserved. A second call does nothing.
+
+        With `keep` the slot is held until `forget`, so that a record that was not yet written can be made up for.
+        """
+        till = self._till
+        if till is not None:
+            self._till = None
+            till.settle(self._slot, self.claims, spending, now_ns, keep=keep)
+            self._keeper = till if keep else None
+
+    def release(self, now_ns: int) -> None:
+        """Give all back: nothing was served. Does nothing after `settle`."""
+        self.settle(NOTHING, now_ns)
+
+    def forget(self) -> None:
+        """The record is written: the slot of a settlement with `keep` may go. A second call does nothing."""
+        keeper, self._keeper = self._keeper, None
+        if keeper is not None:
+            keeper.forget(self._slot)
+
+    @property
+    def settled(self) -> bool:
+        """True once it has been settled or released."""
+        return self._till is None
+
+    def standings(self) -> list[Standing]:
+        """How each budget stood right after this reservation, those that only count left out."""
+        pairs = zip(self.claims.terms, self._states, strict=True)
+        return [standing(terms, state, self._now_ns) for terms, state in pairs if not terms.shadow]
+
+
+class Till:
+    """One worker's way to all budgets. One thread of one process uses it.
+
+    Arguments:
+        file: attached for this till alone, so that its locks are its own.
+        worker: the worker row.
+
+    Attributes:
+        slots: its requests in flight.
+
+    Errors:
+        BoardError: a living process uses this worker row, or what a dead one left there is not recovered yet.
+        ValueError: no such worker row.
+    """
+
+    def __init__(self, file: BudgetFile, worker: int) -> None:
+        if not 0 <= worker < WORKER_ROWS:
+            raise ValueError(f"worker row {worker} of {WORKER_ROWS}")
+        if not locks.try_lock(file.fd, locks.WORKER_BYTE + worker):
+            raise BoardError(f"worker row {worker} of {file.path.name} is in use by another process")
+        self.worker = worker
+        self.slots = SlotFile(slots_path(file.path, worker))
+        self._file = file
+        self._bound: dict[Claims, _Bound] = {}
+        self._late: deque[tuple[int, Claims, bool]] = deque()
+        self._op, _ = file.finish(worker)
+        if self.slots.outstanding:
+            self.close()
+            raise BoardError(f"worker row {worker} of {file.path.name} has requests of a process that is gone")
+
+    def now_ns(self) -> int:
+        """The time that all workers share, for `reserve` and `settle`."""
+        return self._file.now_ns()
+
+    @property
+    def outstanding(self) -> int:
+        """Requests that hold a reservation or wait for their record."""
+        return self.slots.outstanding
+
+    def reserve(self, claims: Claims, expected: Spending, now_ns: int, label: bytes = b"") -> Reservation | Refusal:
+        """Reserve what a request is expected to take, in all of its budgets or in none.
+
+        The label, at most 512 bytes, is what `recover` tells of the request if this process dies.
+
+        Errors:
+            BusyError: a lock was not to be had in time.
+            OSError: the disk is full.
+        """
+        if self._late:
+            self.settle_late()
+        needs = [terms.need(expected) for terms in claims.terms]
+        bound = self._enter(claims)
+        file = self._file
+        try:
+            states = self._take(claims, bound, needs, now_ns)
+            if isinstance(states, Refusal):
+                return states
+            slot, op = self.slots.take(), self._next_op()
+            self.slots.begin(slot, op, now_ns, bound.rows, needs, label)
+            file.commit(self.worker, op, bound.root, bound.places, states)
+            self.slots.cells[slot * SLOT_CELLS] = _HELD
+        finally:
+            file.unlock(bound.root)
+        return Reservation(self, slot, claims, expected.completion_tokens, states, now_ns)
+
+    def standings(self, claims: Claims, now_ns: int) -> list[Standing]:
+        """How the budgets stand now, for an answer without a reservation; those that only count left out.
+
+        Errors:
+            BusyError: a lock was not to be had in time.
+        """
+        bound = self._enter(claims)
+        states = [STATE.unpack_from(self._file.memory, place) for place in bound.places]
+        self._file.unlock(bound.root)
+        pairs = zip(claims.terms, states, strict=True)
+        return [standing(terms, terms.at(state, now_ns), now_ns) for terms, state in pairs if not terms.shadow]
+
+    def extend(self, slot: int, claims: Claims, more: Spending, now_ns: int) -> bool:
+        """Reserve more for a request in flight, everywhere or nowhere; see `Reservation.extend`."""
+        needs = [terms.charge(more) for terms in claims.terms]
+        bound = self._enter(claims)
+        try:
+            states = self._take(claims, bound, needs, now_ns)
+            if isinstance(states, Refusal):
+                return False
+            held = [before + need for before, need in zip(self.slots.held(slot), needs, strict=True)]
+            op, base = self._next_op(), slot * SLOT_CELLS
+            # The number goes first: while the state is still HELD, it means nothing.
+            self.slots.write(slot, SLOT_ACTUAL, held)
+            self.slots.cells[base + SLOT_OP] = op
+            self.slots.cells[base] = Slot.EXTENDING
+            self._file.commit(self.worker, op, bound.root, bound.places, states)
+            self.slots.write(slot, SLOT_HELD, held)
+            self.slots.cells[base] = _HELD
+        finally:
+            self._file.unlock(bound.root)
+        return True
+
+    def settle(self, slot: int, claims: Claims, spending: Spending, now_ns: int, *, keep: bool) -> None:
+        """Write down what a request took and settle it, now or with a later call; see `Reservation.settle`."""
+        cells, base = self.slots.cells, slot * SLOT_CELLS
+        actual = [terms.charge(spending) for terms in claims.terms]
+        self.slots.write(slot, SLOT_ACTUAL, actual)
+        self.slots.note(slot, spending)
+        cells[base + SLOT_OP] = NEVER
+        cells[base] = _SETTLING
+        try:
+            self._settle_now(slot, claims, now_ns, keep=keep)
+        except BusyError:
+            self._late.append((slot, claims, keep))
+
+    def settle_late(self) -> None:
+        """Settle what was put off because a lock was not to be had; for the worker's own regular round."""
+        while self._late:
+            slot, claims, keep = self._late[0]
+            try:
+                self._settle_now(slot, claims, self.now_ns(), keep=keep)
+            except BusyError:
+                return
+            self._late.popleft()
+
+    def forget(self, slot: int) -> None:
+        """Free the slot of a settlement that was kept."""
+        self.slots.give(slot)
+
+    def close(self) -> None:
+        """Let everything go. Reservations that are still held are left for `recover`."""
+        self.slots.close()
+        self._file.close()
+
+    def _take(self, claims: Claims, bound: _Bound, needs: list[int], now_ns: int) -> list[State] | Refusal:
+        """The states with these amounts reserved, under the group's lock; nothing is written."""
+        memory, unpack, fits = self._file.memory, STATE.unpack_from, True
+        before, after = [], []
+        for terms, place, need in zip(claims.terms, bound.places, needs, strict=True):
+            state = terms.at(unpack(memory, place), now_ns)
+            fits = fits and (need <= terms.remaining(state) or terms.shadow)
+            before.append(state)
+            after.append(terms.take(state, need))
+        if not fits and (refused := refusal(claims, before, needs, now_ns)) is not None:
+            return refused
+        return after
+
+    def _next_op(self) -> int:
+        self._op += 1
+        return self._op
+
+    def _enter(self, claims: Claims) -> _Bound:
+        """Where the rows are, with their group's lock held."""
+        file = self._file
+        while True:
+            bound = self._bound.get(claims) or self._bind(claims)
+            file.lock(bound.root)
+            if file.shape == bound.shape and file.is_root(bound.root):
+                return bound
+            file.unlock(bound.root)
+            del self._bound[claims]
+
+    def _bind(self, claims: Claims) -> _Bound:
+        if len(self._bound) >= BOUND_LIMIT:
+            self._bound.clear()
+        file = self._file
+        shape = file.shape  # before the rows are looked up: a row that is freed meanwhile makes this out of date
+        rows = tuple(file.place(claims.terms))
+        bound = _Bound(rows, tuple(map(file.state_at, rows)), file.root(rows[0]), shape)
+        self._bound[claims] = bound
+        return bound
+
+    def _settle_now(self, slot: int, claims: Claims, now_ns: int, *, keep: bool) -> None:
+        bound = self._enter(claims)
+        try:
+            what = self.worker, self._next_op(), slot
+            amounts = self.slots.held(slot), self.slots.actual(slot)
+            settle_rows(self._file, self.slots, what, claims.terms, bound.places, amounts, bound.root, now_ns)
+        finally:
+            self._file.unlock(bound.root)
+        if keep:
+            self.slots.cells[slot * SLOT_CELLS] = Slot.SETTLED
+        else:
+            self.slots.give(slot)

@@ -1,0 +1,48 @@
+"""What the proxy needs of a store of budgets, wherever it keeps them: on the board, or on a server shared by replicas.
+
+Only reserving may take time, and only a store on another machine takes any: `reserve` is awaited there and called here,
+so both are one protocol of awaitables. Settling never waits: the store may do it later, once.
+"""
+
+from collections.abc import Awaitable
+from typing import Protocol
+
+from gpubalancer.domain.budget import Claims, Refusal, Spending, Standing
+
+
+class Held(Protocol):
+    """What one request has reserved."""
+
+    claims: Claims
+    covered_tokens: int
+
+    def sent(self, prompt_tokens: int) -> None:
+        """A backend is about to get the request."""
+
+    def progress(self, completion_tokens: int) -> None:
+        """So much of the answer has been streamed in all."""
+
+    def extend(self, more: Spending, now_ns: int) -> bool:
+        """Reserve more; False if it does not fit."""
+
+    def settle(self, spending: Spending, now_ns: int, *, keep: bool = False) -> None:
+        """Put what was taken in the place of what was reserved, once."""
+
+    def release(self, now_ns: int) -> None:
+        """Give all back."""
+
+    def forget(self) -> None:
+        """The record is written."""
+
+    def standings(self) -> list[Standing]:
+        """How the budgets stood right after the reservation."""
+
+
+class Store(Protocol):
+    """All budgets."""
+
+    def now_ns(self) -> int:
+        """The store's time."""
+
+    def reserve(self, claims: Claims, expected: Spending, now_ns: int, label: bytes = b"") -> Awaitable[Held | Refusal]:
+        """Reserve in all of a request's budgets or in none."""

@@ -1,0 +1,49 @@
+"""An outcome as JSON values: one line of the access log, and what the admin API shows of recent decisions."""
+
+from typing import Any
+
+from gpubalancer.domain.outcome import Outcome
+
+
+def record_of(outcome: Outcome, time_s: float) -> dict[str, Any]:
+    """What is told of a request that has ended. It names no key and quotes nothing of a prompt or an answer.
+
+    Arguments:
+        outcome: how it ended.
+        time_s: when, in seconds since 1970.
+    """
+    return {
+        "time": round(time_s, 3),
+        "event": "request",
+        "request_id": outcome.request_id,
+        "tenant": outcome.tenant,
+        "method": outcome.method,
+        "path": outcome.path,
+        "api": outcome.api,
+        "model": outcome.model,
+        "tier": outcome.tier,
+        "tier_source": outcome.tier_source,
+        "findings": dict(outcome.findings),
+        "risk": outcome.risk,
+        "rules": outcome.rules,
+        "priority": outcome.priority,
+        "backend": outcome.backend,
+        "attempts": outcome.attempts,
+        "status": outcome.status,
+        "code": outcome.code,
+        "reason": outcome.reason,
+        "detail": outcome.detail,
+        "streamed": outcome.streamed,
+        "request_bytes": outcome.request_bytes,
+        "response_bytes": outcome.response_bytes,
+        "prompt_tokens": outcome.prompt_tokens,
+        "cached_tokens": outcome.cached_tokens,
+        "completion_tokens": outcome.completion_tokens,
+        "usage_source": outcome.usage_source,
+        "usage_doubts": outcome.usage_doubts,
+        "expected_prompt_tokens": outcome.expected_prompt_tokens,
+        "expected_output_tokens": outcome.expected_output_tokens,
+        "overhead_ms": round(outcome.overhead_s * 1000, 3),
+        "ttft_ms": round(outcome.ttft_s * 1000, 3),
+        "duration_ms": round((outcome.ended_s - outcome.started_s) * 1000, 3),
+    }

@@ -1,0 +1,31 @@
+"""What a policy's fleet costs, as far as is known: prices and priors of the policy, speeds as they were measured."""
+
+from collections.abc import Mapping
+
+from gpubalancer.brain.columns import Measured, build_economy, measured
+from gpubalancer.brain.fleet import Fleet
+from gpubalancer.brain.method import method_of
+from gpubalancer.policy.schema import Policy
+
+
+class Judge:
+    """How a generation chooses. `method` is made anew when something was learned; a choice takes it whole.
+
+    Attributes:
+        fleet: the backends.
+        method: costs, SLO and weights, as `brain.choose` wants them.
+        fades_s: the age at which an engine's or a sensor's word counts for 37 %.
+    """
+
+    def __init__(self, policy: Policy, fleet: Fleet) -> None:
+        self.fleet = fleet
+        self.fades_s = policy.telemetry.stale_after_s
+        self._economy = build_economy(policy, fleet)
+        self._routing = policy.routing
+        self.method = method_of(policy.routing, self._economy)
+
+    def learn(self, found: Mapping[str, Measured]) -> None:
+        """Reckon with what was measured of some backends, by name; all others are taken for what the policy says."""
+        known = {index: found[name] for index, name in enumerate(self.fleet.names) if name in found}
+        if known:
+            self.method = method_of(self._routing, measured(self._economy, known))

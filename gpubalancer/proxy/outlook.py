@@ -1,0 +1,98 @@
+"""What one worker sees of the fleet when it chooses.
+
+Its own and other workers' slots and tokens are read from the board for every choice. What only changes with a probe or
+a scrape (up, draining, what engines and sensors said) is looked at again every `FRESH_S`, and at once for another
+fleet.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpubalancer.board.board import Board
+from gpubalancer.board.layout import Hardware, Loaded
+from gpubalancer.brain.fleet import Flags
+from gpubalancer.brain.live import Cells, Live
+from gpubalancer.brain.method import FEW
+from gpubalancer.brain.reckon import Others, believed_speed, reckon_others
+from gpubalancer.proxy.judging import Judge
+
+FRESH_S = 0.02
+_NOT_SERVING = int(Loaded.LOADING | Loaded.SLEEPING)
+
+
+class Outlook:
+    """The state of the fleet, for one worker's choices."""
+
+    def __init__(self, board: Board, total: Callable[[], NDArray[np.int32]]) -> None:
+        """`total`: requests in flight by row, all workers together."""
+        self._board = board
+        self._total = total
+        self._rows_used = board.rows_used_cell()
+        self._prefill: NDArray[np.int64] = board.all_of("prefill_tokens")
+        self._context: NDArray[np.int64] = board.all_of("context_tokens")
+        self._judge: Judge | None = None
+        self._looked_s = 0.0
+        self._up: Cells = []
+        self._draining: Cells = []
+        self._others: Others | None = None
+        self._speed: Cells | None = None
+
+    def live(self, judge: Judge, now_s: float, lost: Flags | None) -> Live:
+        """The fleet now.
+
+        Arguments:
+            judge: whose fleet it is.
+            now_s: of the monotonic clock.
+            lost: backends whose last slot was taken by somebody else in this very moment.
+        """
+        if judge is not self._judge or now_s - self._looked_s >= FRESH_S:
+            self._look(judge, now_s)
+        fleet = judge.fleet
+        in_flight: NDArray[np.int32] = self._total()[fleet.rows]
+        if lost is not None:
+            in_flight = np.where(lost, fleet.slots, in_flight)
+        prefill, context = self._sum(self._prefill)[fleet.rows], self._sum(self._context)[fleet.rows]
+        if len(fleet) > FEW:
+            columns: tuple[Cells, Cells, Cells] = (in_flight, prefill, context)
+        else:
+            columns = (in_flight.tolist(), prefill.tolist(), context.tolist())
+        return Live(
+            self._up,
+            self._draining,
+            in_flight=columns[0],
+            prefill_tokens=columns[1],
+            context_tokens=columns[2],
+            others=self._others,
+            speed_fraction=self._speed,
+        )
+
+    def _sum(self, column: NDArray[np.int64]) -> NDArray[np.int64]:
+        rows_used = self._rows_used[0]
+        if rows_used == 1:
+            first: NDArray[np.int64] = column[0]
+            return first
+        everybody: NDArray[np.int64] = np.add.reduce(column[:rows_used], axis=0)
+        return everybody
+
+    def _look(self, judge: Judge, now_s: float) -> None:
+        """Look at what changes seldom."""
+        board, rows = self._board, judge.fleet.rows
+        self._judge, self._looked_s = judge, now_s
+        up = (board.up[rows] != 0) & ((board.loaded[rows] & _NOT_SERVING) == 0)
+        draining = (board.draining[rows] != 0) | (board.hardware[rows] == Hardware.FAULTY)
+        scraped_s, gpu_at_s = board.scraped_s[rows], board.gpu_at_s[rows]
+        self._others = speed = None
+        if scraped_s.any():
+            age_s = np.where(scraped_s > 0, now_s - scraped_s, np.inf)
+            ours_then = board.scraped_in_flight[rows].astype(np.float64)
+            self._others = reckon_others(
+                board.running[rows], board.waiting[rows], ours_then, age_s, fades_s=judge.fades_s
+            )
+        if gpu_at_s.any():
+            age_s = np.where(gpu_at_s > 0, now_s - gpu_at_s, np.inf)
+            speed = believed_speed(board.speed_fraction[rows], age_s, judge.fades_s)
+        few = len(judge.fleet) <= FEW
+        self._up, self._draining = (up.tolist(), draining.tolist()) if few else (up, draining)
+        self._speed = speed.tolist() if few and speed is not None else speed

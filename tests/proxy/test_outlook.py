@@ -1,0 +1,122 @@
+"""What a worker sees of the fleet."""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gpubalancer.board.board import Board
+from gpubalancer.board.burdens import Burdens
+from gpubalancer.board.layout import Hardware, Loaded
+from gpubalancer.board.slots import Slots
+from gpubalancer.brain.fleet import build_fleet
+from gpubalancer.brain.live import Live
+from gpubalancer.brain.method import FEW
+from gpubalancer.policy.schema import Policy
+from gpubalancer.proxy.judging import Judge
+from gpubalancer.proxy.outlook import FRESH_S, Outlook
+
+
+class View:
+    """One worker's outlook over a number of backends, at 100 s."""
+
+    def __init__(self, folder: Path, count: int) -> None:
+        names = [f"b{number}" for number in range(count)]
+        self.board = Board.create(folder / "board", workers=1, backends=count)
+        self.rows = self.board.assign_rows(names)
+        self.board.up[list(self.rows.values())] = 1
+        self.slots = Slots(self.board, 0)
+        backends = [{"name": name, "url": "http://127.0.0.1:9", "models": ["m"], "slots": 4} for name in names]
+        self.policy = Policy.model_validate({"backends": backends})
+        self.outlook, self.now_s = Outlook(self.board, self.slots.total), 100.0
+        self.judge = self.another()
+
+    def another(self) -> Judge:
+        """The judge of another generation."""
+        return Judge(self.policy, build_fleet(self.policy, self.rows, {}))
+
+    def live(self, after_s: float = 2 * FRESH_S) -> Live:
+        """The fleet, a moment later."""
+        self.now_s += after_s
+        return self.outlook.live(self.judge, self.now_s, None)
+
+
+@pytest.fixture(params=[2, FEW + 1])
+def view(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[View]:
+    """A small fleet, which is seen as lists, and a large one, which is seen as columns."""
+    made = View(tmp_path, request.param)
+    yield made
+    made.slots.close()
+    made.board.close()
+
+
+def test_slots_and_tokens_are_read_for_every_choice(view: View) -> None:
+    """What was taken a moment ago is seen."""
+    view.live()
+    row = view.rows["b1"]
+    view.slots.take(row, 4)
+    Burdens(view.board, view.slots).add(row, 100, 150)
+    live = view.live(after_s=0.0)
+    assert list(live.in_flight[:2]) == [0, 1]
+    assert live.prefill_tokens is not None
+    assert list(live.prefill_tokens[:2]) == [0, 100]
+    assert live.context_tokens is not None
+    assert list(live.context_tokens[:2]) == [0, 150]
+
+
+def test_a_slot_that_was_lost_makes_its_backend_full(view: View) -> None:
+    """For the rest of this choice."""
+    lost = np.zeros(len(view.rows), dtype=np.bool_)
+    lost[1] = True
+    assert list(view.outlook.live(view.judge, 100.0, lost).in_flight[:2]) == [0, 4]
+
+
+def test_probes_are_seen_a_moment_later_and_at_once_by_another_generation(view: View) -> None:
+    """A reload that brings a backend must not wait for the next look."""
+    view.live()
+    view.board.up[view.rows["b0"]] = 0
+    assert list(view.live(after_s=0.0).up[:2]) == [True, True]
+    assert list(view.live().up[:2]) == [False, True]
+    view.board.up[view.rows["b0"]] = 1
+    view.judge = view.another()
+    assert list(view.live(after_s=0.0).up[:2]) == [True, True]
+
+
+@pytest.mark.parametrize("state", [Loaded.LOADING, Loaded.SLEEPING, Loaded.LOADING | Loaded.SLEEPING])
+def test_an_engine_that_loads_or_sleeps_is_not_up(view: View, state: Loaded) -> None:
+    """It would hold what it is given."""
+    view.board.loaded[view.rows["b1"]] = state
+    assert list(view.live().up[:2]) == [True, False]
+
+
+def test_broken_hardware_drains(view: View) -> None:
+    """Requests there may end; nobody follows."""
+    view.board.hardware[view.rows["b0"]] = Hardware.FAULTY
+    view.board.hardware[view.rows["b1"]] = Hardware.THROTTLED
+    assert list(view.live().draining[:2]) == [True, False]
+
+
+def test_what_others_have_there_is_believed_the_less_the_older_it_is(view: View) -> None:
+    """Our own share at that time is taken off; without a word there is nobody."""
+    assert view.live().others is None
+    row = view.rows["b1"]
+    view.board.running[row], view.board.waiting[row], view.board.scraped_in_flight[row] = 6, math.nan, 2
+    view.board.scraped_s[row] = view.now_s
+    fresh, old = view.live().others, view.live(after_s=view.judge.fades_s).others
+    assert fresh is not None
+    assert old is not None
+    assert fresh.requests[0] == 0
+    assert fresh.requests[1] == pytest.approx(4, rel=0.02)
+    assert old.requests[1] == pytest.approx(4 / math.e, rel=0.02)
+
+
+def test_a_throttled_clock_is_seen(view: View) -> None:
+    """And what is not known is full speed."""
+    assert view.live().speed_fraction is None
+    row = view.rows["b0"]
+    view.board.speed_fraction[row], view.board.gpu_at_s[row] = 0.5, view.now_s
+    speed = view.live().speed_fraction
+    assert speed is not None
+    assert list(speed[:2]) == [pytest.approx(0.5, abs=0.01), 1.0]

@@ -157,20 +157,21 @@ BY_TRAIT = """\
 Wrong counts by what is special about the conversation:
 """
 DIFFERENCES = """\
-Kinds of wrong counts that such runs have shown, and what became of them:
+Where counts differed, or would have, and what became of it. *Seen*: in runs before this one. *Read*: in the sources of
+vLLM and Hugging Face, and mended before a run could show it; how many counts it would have spoilt is not known.
 
-| what | cause | now |
-| --- | --- | --- |
-| names, calls of tools, reasoning | counted as content, whether the template writes them or not | each its own field |
-| JSON of tools and arguments | written without blanks, numbers in another form | as Hugging Face's `tojson` writes it |
-| tools without a description or parameters | vLLM writes `null` for what is not given | so do we |
-| arguments of calls | given as text, where vLLM gives objects | objects |
-| empty parts | joined by newlines, where vLLM leaves them out | left out |
-| templates that loop over parts | were given one text | given parts |
-| role `developer` | vLLM makes it `system`, and all system messages one | so do we |
-| templates with `{% generation %}` | could not be loaded | loaded |
-| Dynamo's frontend | joins empty parts too, and puts reasoning and calls elsewhere | counted as vLLM does |
-| Anthropic's API and Responses on vLLM | calls and results are turned into chat messages there | one text a message |
+| what | how known | cause | now |
+| --- | --- | --- | --- |
+| names, calls of tools, reasoning | seen | counted as content, written by the template or not | fields of their own |
+| role `developer` | seen | vLLM makes it `system`, and all system messages one | so do we |
+| empty parts | seen | joined by newlines, where vLLM leaves them out | left out |
+| JSON of tools and arguments | read | written without blanks, numbers in another form | as `tojson` writes it |
+| tools without a description or parameters | read | vLLM writes `null` for what is not given | so do we |
+| arguments of calls | read | given as text, where vLLM gives objects | objects |
+| templates that loop over parts | read | were given one text | given parts |
+| templates with `{% generation %}` | read | the statement is not Jinja's own | taken |
+| Dynamo's frontend | seen | joins empty parts too, and puts reasoning and calls elsewhere | **differs** |
+| Anthropic's API and Responses on vLLM | read | calls and results become chat messages there | **not measured** |
 """
 LEARNED = """\
 ## Without a tokenizer

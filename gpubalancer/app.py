@@ -32,6 +32,7 @@ from gpubalancer.policy.diff import diff
 from gpubalancer.policy.load import load
 from gpubalancer.policy.schema import Policy
 from gpubalancer.proxy.supervisor import Supervisor, bind_when_free
+from gpubalancer.proxy.treasury import Treasury
 from gpubalancer.proxy.worker import Post, Worker
 from gpubalancer.sensing import Senses, target_of
 from gpubalancer.telemetry import discover, probes
@@ -54,12 +55,17 @@ class StartError(Exception):
 class Balancer:
     """The supervisor's side of everything; what the admin port asks is answered here."""
 
-    def __init__(self, path: Path, policy: Policy, board: Board, listeners: list[socket.socket]) -> None:
+    def __init__(
+        self, path: Path, policy: Policy, board: Board, treasury: Treasury, listeners: list[socket.socket]
+    ) -> None:
         self._path = path
         self._board = board
+        self._treasury = treasury
         self._tally = Tally()
         self._decisions: deque[dict[str, Any]] = deque(maxlen=admin.DECISIONS_LIMIT)
-        self._supervisor = Supervisor(board, listeners, _pseudonym(), self._tally.merge, self._decisions.extend)
+        self._supervisor = Supervisor(
+            board, listeners, _pseudonym(), self._tally.merge, self._decisions.extend, treasury
+        )
         self._reloader = Reloader(policy, lambda: load(path, os.environ), self._apply, _compare)
         self._senses = Senses(board, _say_alarm)
         self._discovered: dict[str, discover.Discovery] = {}
@@ -95,6 +101,7 @@ class Balancer:
                 job.cancel()
             await self._supervisor.stop()
             await runner.cleanup()
+            self._treasury.close()
             self._board.close()
             logs.say("stopped")
 
@@ -186,6 +193,8 @@ class Balancer:
             hardware=self._senses.columns.hardware,
             gpus=self._senses.columns.gpus,
             backend_cost_s=self._inquiry.typical_costs,
+            budget_remaining=self._treasury.remaining,
+            reservations=lambda: supervisor.reservations,
         )
 
 
@@ -200,19 +209,21 @@ async def serve(path: Path, policy: Policy, since: Fingerprint) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         workers = policy.listen.worker_count(os.cpu_count() or 1)
         board = Board.create(directory / "board", workers, len(policy.backends))
+        treasury = Treasury(directory / "budgets")
     except OSError as error:
         raise StartError(f"The state directory {directory} can't be written: {error.strerror}.") from None
     except BoardError as error:
         raise StartError(f"{error}.") from None
-    if board.set_aside:
-        logs.say("board set aside", why=board.set_aside)
+    for set_aside in (board.set_aside, treasury.set_aside):
+        if set_aside:
+            logs.say("file set aside", why=set_aside)
     _check_certificates(policy)
     try:
         listeners = await bind_when_free(policy.listen.host, policy.listen.port, workers, HANDOVER_S)
     except OSError as error:
         where = f"{policy.listen.host}:{policy.listen.port}"
         raise StartError(f"The data port {where} can't be had: {os.strerror(error.errno or 0)}.") from None
-    await Balancer(path, policy, board, listeners).run(since)
+    await Balancer(path, policy, board, treasury, listeners).run(since)
 
 
 async def work(index: int, channel_fd: int, listen_fd: int, board_path: Path, via: str) -> None:

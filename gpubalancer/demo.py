@@ -201,7 +201,7 @@ def _tell(
     backend = answer.headers.get("x-gpubalancer-backend", "-")
     eligible = [each.name for each in FLEET if model in each.models and _cleared(each, tier)]
     if answer.status == 200:
-        why = f"fewest in flight per slot of {', '.join(eligible)} (serve {model}, cleared for {tier})"
+        why = f"least cost in seconds of {', '.join(eligible)} (serve {model}, cleared for {tier})"
     else:
         why = f"{answer.status}: {said['error']['message']}"
     tokens = said.get("usage", {}).get("total_tokens", 0)

@@ -6,6 +6,7 @@ keys, because nobody can choose the digest of a guess. Keys are long and random,
 
 import hashlib
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from gpubalancer.domain.errors import RequestError
 from gpubalancer.policy.schema import Policy
@@ -31,6 +32,18 @@ def presented_key(fields: Mapping[bytes, bytes]) -> bytes | None:
     return keys[0] if keys else None
 
 
+class Payer(NamedTuple):
+    """Who pays, and with which key.
+
+    Attributes:
+        tenant: the payer.
+        key: the SHA-256 of the key; None for requests without one.
+    """
+
+    tenant: Tenant
+    key: bytes | None
+
+
 class KeyRing:
     """All keys of one policy."""
 
@@ -38,18 +51,19 @@ class KeyRing:
         self._tenants = {digest: tenant for tenant in policy.tenants for digest in tenant.key_digests}
         self._anonymous = next((tenant for tenant in policy.tenants if tenant.name == policy.anonymous), None)
 
-    def tenant_of(self, key: bytes | None) -> Tenant:
+    def payer_of(self, key: bytes | None) -> Payer:
         """The tenant that a key belongs to, or who pays for requests without one.
 
         Raises:
             RequestError: `missing_api_key`, `invalid_api_key`.
         """
         if key is not None:
-            tenant = self._tenants.get(hashlib.sha256(key).digest())
+            digest = hashlib.sha256(key).digest()
+            tenant = self._tenants.get(digest)
             if tenant is not None:
-                return tenant
+                return Payer(tenant, digest)
             if self._tenants or self._anonymous is None:
                 raise RequestError("invalid_api_key", "The API key is not known here.")
         if self._anonymous is None:
             raise RequestError("missing_api_key", "An API key is required: Authorization: Bearer KEY.")
-        return self._anonymous
+        return Payer(self._anonymous, None)

@@ -86,6 +86,7 @@ class RequestError(Exception):
         message: one sentence for the client. Never contains a key or a prompt.
         param: the field of the request at fault, if one is.
         retry_after_s: sent as `Retry-After` where time may heal it.
+        lines: further header lines of the answer, each ended by CRLF.
         retry_safe: nothing of the request was acted upon, so that another backend may be tried.
     """
 
@@ -96,6 +97,7 @@ class RequestError(Exception):
         *,
         param: str | None = None,
         retry_after_s: float | None = None,
+        lines: bytes = b"",
         retry_safe: bool = False,
     ) -> None:
         super().__init__(message)
@@ -103,6 +105,7 @@ class RequestError(Exception):
         self.message = message
         self.param = param
         self.retry_after_s = retry_after_s
+        self.lines = lines
         self.retry_safe = retry_safe
 
     @property

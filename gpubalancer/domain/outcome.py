@@ -33,6 +33,10 @@ class Outcome:
     findings: tuple[tuple[str, int], ...] = ()
     """Detectors with a match and how many; never what they found."""
     rules: tuple[str, ...] = ()
+    usd: float = 0.0
+    """Price of its tokens, and of its share of the machine's hour."""
+    joules: float = 0.0
+    """Its share of the machine's energy, by how long the machine was expected to work for it."""
     expected_prompt_tokens: int = 0
     expected_output_tokens: int = 0
     attempts: int = 0

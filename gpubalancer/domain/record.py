@@ -41,6 +41,8 @@ def record_of(outcome: Outcome, time_s: float) -> dict[str, Any]:
         "completion_tokens": outcome.completion_tokens,
         "usage_source": outcome.usage_source,
         "usage_doubts": outcome.usage_doubts,
+        "usd": round(outcome.usd, 9),
+        "joules": round(outcome.joules, 3),
         "expected_prompt_tokens": outcome.expected_prompt_tokens,
         "expected_output_tokens": outcome.expected_output_tokens,
         "overhead_ms": round(outcome.overhead_s * 1000, 3),

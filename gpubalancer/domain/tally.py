@@ -129,6 +129,7 @@ class Tally:
     Attributes:
         refused: requests that we refused, by (tenant, reason).
         tiers: requests by (tier, what decided it).
+        spent: USD and joules by (tenant, backend).
         overhead_s: seconds between a request's head and its first byte to a backend.
         upstream_cancelled: requests given up at their backend because the client had left.
         streams_broken: answers that a backend broke off after their first byte had been sent.
@@ -140,6 +141,7 @@ class Tally:
         self.spreads: dict[SpreadKey, Spread] = {}
         self.refused: dict[tuple[str, str], int] = {}
         self.tiers: dict[tuple[str, str], int] = {}
+        self.spent: dict[tuple[str, str], list[float]] = {}
         self.overhead_s = Histogram(OVERHEAD_BOUNDS_S)
         self.upstream_cancelled = 0
         self.streams_broken = 0
@@ -165,6 +167,10 @@ class Tally:
                 spread.tpot_s.add(outcome.tpot_s)
         if outcome.sent_s:
             self.overhead_s.add(outcome.overhead_s)
+        if outcome.usd or outcome.joules:
+            spent = self.spent.setdefault((outcome.tenant, outcome.backend), [0.0, 0.0])
+            spent[0] += outcome.usd
+            spent[1] += outcome.joules
         tier = (outcome.tier, outcome.tier_source)
         self.tiers[tier] = self.tiers.get(tier, 0) + 1
         if outcome.reason:
@@ -174,6 +180,7 @@ class Tally:
         """What was added since the last take, as JSON values for `merge`; the counts are zero afterwards."""
         refused, self.refused = self.refused, {}
         tiers, self.tiers = self.tiers, {}
+        spent, self.spent = self.spent, {}
         cells = [[*key, *counts] for key, cell in self.cells.items() if (counts := _take(cell))]
         spreads = [
             [*key, name, *taken]
@@ -186,6 +193,7 @@ class Tally:
             "spreads": spreads,
             "refused": [[*key, count] for key, count in refused.items()],
             "tiers": [[*key, count] for key, count in tiers.items()],
+            "spent": [[*key, *amounts] for key, amounts in spent.items()],
             "overhead_s": self.overhead_s.take(),
             "upstream_cancelled": self.upstream_cancelled,
             "streams_broken": self.streams_broken,
@@ -206,6 +214,10 @@ class Tally:
             self._add_refused(tenant, reason, count)
         for tier, source, count in delta["tiers"]:
             self.tiers[tier, source] = self.tiers.get((tier, source), 0) + count
+        for tenant, backend, usd, joules in delta["spent"]:
+            known = self.spent.setdefault((tenant, backend), [0.0, 0.0])
+            known[0] += usd
+            known[1] += joules
         if delta["overhead_s"]:
             self.overhead_s.merge(*delta["overhead_s"])
         self.upstream_cancelled += delta["upstream_cancelled"]

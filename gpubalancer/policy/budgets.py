@@ -109,11 +109,14 @@ class Budget(Part):
         default=1.0, description="How much of a token a cached prompt token counts, for `tokens` and `prompt_tokens`."
     )
     when_spent: Literal["refuse", "queue", "downgrade"] = Field(
-        default="refuse", description="What a request gets that no longer fits: refused, held back, or a cheaper model."
+        default="refuse",
+        description="What a request gets that no longer fits: `refuse`, or `queue`, which holds it back as long as "
+        "`routing.queue.timeout` allows. `downgrade` refuses too in this version.",
     )
     overrun: Literal["debt", "stop"] = Field(
         default="debt",
-        description="An answer beyond its reservation: `debt` is paid before the next request, `stop` ends the stream.",
+        description="An answer beyond its reservation: `debt` is paid before the next request. `stop` is taken for "
+        "`debt` in this version.",
     )
     shadow: Switch = Field(default=False, description="Count only; refuse nobody.")
 

@@ -104,9 +104,7 @@ class Tenant(Part):
     )
     labels: Labels = Field(default={}, description="Labels that a backend must carry to serve it.")
     time_zone: Zone = Field(default="UTC", description="Whose days, weeks and months its calendar budgets count.")
-    budgets: tuple[Budget, ...] = Field(
-        default=(), description=later("Limits on what it spends; all of them hold at once.")
-    )
+    budgets: tuple[Budget, ...] = Field(default=(), description="Limits on what it spends; all of them hold at once.")
 
     @property
     def key_digests(self) -> tuple[bytes, ...]:

@@ -33,7 +33,7 @@ def error_answer(error: RequestError, path: str = "", request_id: str = "") -> t
         lines += b"retry-after: %d\r\n" % max(1, math.ceil(error.retry_after_s))
     if error.status == 401:
         lines += b"www-authenticate: Bearer\r\n"
-    return lines, orjson.dumps(error_body(error, path))
+    return lines + error.lines, orjson.dumps(error_body(error, path))
 
 
 def error_body(error: RequestError, path: str) -> dict[str, object]:

@@ -7,6 +7,7 @@ from random import Random
 
 import numpy as np
 
+from gpubalancer.brain.budget import token_nano_usd
 from gpubalancer.brain.calibrate import Sample, sample_of
 from gpubalancer.brain.document import with_usage
 from gpubalancer.brain.fleet import Flags
@@ -72,6 +73,7 @@ class Courier:
                     charge_unanswered(asked, outcome)
                 raise
             finally:
+                _price(generation, place, outcome)
                 attempt.finish()
                 self.placer.give_back(place)
             # A kept-alive connection that had been closed is no reason to wait: a fresh one can be tried at once.
@@ -123,7 +125,10 @@ class Courier:
             outcome.sent_s = attempt.sent_s
         self.health.answered(place.lease.row)
         outcome.status = head.status
-        lines = response_lines(head, self._own_lines(outcome, head), self.via)
+        own_lines = self._own_lines(outcome, head)
+        if asked.payment is not None:
+            own_lines += asked.payment.lines
+        lines = response_lines(head, own_lines, self.via)
         upstream = attempt.upstream
         if refusal is not None:
             exchange.begin(head.status, lines, len(refusal))
@@ -148,6 +153,8 @@ class Courier:
     ) -> tuple[ResponseHead, bytes | None]:
         """The head of the answer, and the body where it had to be read: of a refusal that was not for our asking."""
         work, pool = asked.work, generation.pools[place.index]
+        if asked.payment is not None:
+            asked.payment.reservation.sent(work.prompt_tokens)
         known_as = generation.fleet.served[place.index].get(work.model) if work.model is not None else None
         content = asked.content_for(known_as)
         timeouts, request_id = generation.policy.routing.timeouts, outcome.request_id.encode()
@@ -184,3 +191,13 @@ class Courier:
                 outcome.overhead_s * 1000,
             )
         )
+
+
+def _price(generation: Generation, place: Place, outcome: Outcome) -> None:
+    """What the answer cost in money and energy: tokens by their price, the machine by the time it works for them."""
+    price = generation.policy.backends[place.index].price
+    tokens = outcome.prompt_tokens, outcome.cached_tokens, outcome.completion_tokens
+    nano_usd = token_nano_usd(price.usd_per_million_tokens, *tokens) if any(tokens) else 0
+    used_s = place.forecast.weight.used_s if place.forecast is not None and outcome.sent_s else 0.0
+    outcome.usd = nano_usd / 1e9 + price.usd_per_hour / 3600 * used_s
+    outcome.joules = float(generation.judge.watts[place.index]) * used_s

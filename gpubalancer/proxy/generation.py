@@ -10,6 +10,7 @@ import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from gpubalancer.brain.budget import BudgetPlan
 from gpubalancer.brain.fleet import Discovery, Fleet, build_fleet
 from gpubalancer.brain.insight import Insight, build_insight
 from gpubalancer.brain.keys import KeyRing
@@ -38,6 +39,7 @@ class Generation:
     """One for each backend, in the fleet's order."""
     insight: Insight
     judge: Judge
+    plan: BudgetPlan
 
 
 def build_generation(
@@ -61,7 +63,7 @@ def build_generation(
     )
     insight = build_insight(policy, _SEED, previous.insight if previous is not None else None)
     fleet = build_fleet(policy, rows, discovered)
-    return Generation(number, policy, fleet, KeyRing(policy), pools, insight, Judge(policy, fleet))
+    return Generation(number, policy, fleet, KeyRing(policy), pools, insight, Judge(policy, fleet), BudgetPlan(policy))
 
 
 def drop_generation(old: Generation, new: Generation) -> None:

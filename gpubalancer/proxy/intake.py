@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from gpubalancer.brain.classify import classify
 from gpubalancer.brain.document import Document, model_in_form
 from gpubalancer.brain.experience import Basis
-from gpubalancer.brain.keys import presented_key
+from gpubalancer.brain.keys import Payer, presented_key
 from gpubalancer.brain.routes import CLAIMED, Route, find_route, model_in_path
 from gpubalancer.domain.errors import RequestError
 from gpubalancer.domain.work import Work
 from gpubalancer.policy.tenants import Tenant
 from gpubalancer.proxy.generation import Generation
+from gpubalancer.proxy.paying import Payment
 from gpubalancer.proxy.study import Study
 from gpubalancer.wire.exchange import Exchange
 
@@ -31,6 +32,8 @@ class Asked:
     document: Document | None
     basis: Basis | None = None
     """What its expected tokens rest on; None where no body was read."""
+    payment: Payment | None = None
+    """What it has reserved; None where no budget applies."""
 
     def content_for(self, known_as: str | None) -> bytes | None:
         """The body for a backend that knows the model by this name; None if the body passes through unread."""
@@ -57,8 +60,8 @@ def route_of(exchange: Exchange, generation: Generation) -> Route:
     return route
 
 
-def authenticate(exchange: Exchange, generation: Generation) -> Tenant:
-    """The tenant that pays. The same key on the same connection is hashed once for each policy.
+def authenticate(exchange: Exchange, generation: Generation) -> Payer:
+    """Who pays. The same key on the same connection is hashed once for each policy.
 
     Raises:
         RequestError: `missing_api_key`, `invalid_api_key`.
@@ -66,11 +69,11 @@ def authenticate(exchange: Exchange, generation: Generation) -> Tenant:
     key = presented_key(exchange.head.fields)
     proved = exchange.auth_memo.get(_MEMO)
     if isinstance(proved, tuple) and proved[0] is generation and proved[1] == key:
-        tenant: Tenant = proved[2]
-        return tenant
-    tenant = generation.keys.tenant_of(key)
-    exchange.auth_memo[_MEMO] = (generation, key, tenant)
-    return tenant
+        known: Payer = proved[2]
+        return known
+    payer = generation.keys.payer_of(key)
+    exchange.auth_memo[_MEMO] = (generation, key, payer)
+    return payer
 
 
 async def read_request(exchange: Exchange, generation: Generation, route: Route, tenant: Tenant, study: Study) -> Asked:

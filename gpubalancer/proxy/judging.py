@@ -14,6 +14,7 @@ class Judge:
     Attributes:
         fleet: the backends.
         method: costs, SLO and weights, as `brain.choose` wants them.
+        watts: power of each backend under load, 0 where it is not known.
         fades_s: the age at which an engine's or a sensor's word counts for 37 %.
     """
 
@@ -23,6 +24,7 @@ class Judge:
         self._economy = build_economy(policy, fleet)
         self._routing = policy.routing
         self.method = method_of(policy.routing, self._economy)
+        self.watts = self._economy.watts
 
     def learn(self, found: Mapping[str, Measured]) -> None:
         """Reckon with what was measured of some backends, by name; all others are taken for what the policy says."""

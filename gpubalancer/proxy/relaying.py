@@ -56,6 +56,8 @@ async def relay_answer(
     content_type = head.field(b"content-type") or b""
     outcome.streamed = content_type.startswith((b"text/event-stream", b"application/x-ndjson"))
     watch = watch_stream(asked.work.api, head, hides=hides_usage(asked))
+    if asked.payment is not None and watch is not None:
+        asked.payment.streamed_tokens = watch.counted_tokens
     relay = Relay(exchange, on_first) if watch is None else WatchedRelay(exchange, watch, on_first)
     exchange.source = upstream
     # What is hidden from a body is missing from its length.

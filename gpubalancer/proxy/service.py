@@ -19,6 +19,7 @@ from gpubalancer.proxy.answers import error_answer, id_line, models_answer
 from gpubalancer.proxy.delivery import Courier
 from gpubalancer.proxy.generation import Generation
 from gpubalancer.proxy.intake import Asked, authenticate, read_request, route_of
+from gpubalancer.proxy.paying import Cashier
 from gpubalancer.proxy.study import Study
 from gpubalancer.proxy.tokenizing import token_answer
 from gpubalancer.wire.exchange import Exchange
@@ -36,6 +37,7 @@ class Service:
     """The policy in force; a request keeps the one that it began with."""
     courier: Courier
     study: Study
+    cashier: Cashier
     record: Callable[[Outcome], None]
     """Gets every outcome, once."""
     id_prefix: str
@@ -50,7 +52,7 @@ class Service:
         try:
             route = route_of(exchange, generation)
             outcome.api = route.api
-            tenant = authenticate(exchange, generation)
+            tenant, key = authenticate(exchange, generation)
             outcome.tenant = tenant.name
             if b"via" in head.fields and names_us(head.headers, self.courier.via):
                 raise RequestError("loop_detected", "This request has passed here before.")
@@ -60,6 +62,8 @@ class Service:
             asked = await read_request(exchange, generation, route, tenant, self.study)
             _note(asked.work, generation, outcome)
             if not self._answer_tokens(exchange, generation, route, asked, outcome):
+                patience_s = generation.policy.routing.queue.timeout_s
+                asked.payment = await self.cashier.reserve(generation.plan, asked.work, key, outcome, patience_s)
                 await self.courier.deliver(exchange, generation, asked, outcome)
         except RequestError as error:
             self._refuse(exchange, outcome, error)
@@ -108,6 +112,8 @@ class Service:
         outcome.status = exchange.status
         outcome.request_bytes, outcome.response_bytes = exchange.body.size_bytes, exchange.sent_bytes
         outcome.ended_s = self.courier.clock()
+        if asked is not None and asked.payment is not None:
+            self.cashier.settle(asked.payment, outcome)
         if asked is not None and asked.basis is not None and outcome.usage_source == "reported" and not outcome.reason:
             tokens = outcome.prompt_tokens, outcome.completion_tokens
             self.study.experience.learn(asked.work, asked.basis, *tokens)

@@ -23,9 +23,10 @@ from gpubalancer.policy.schema import Policy, dump
 from gpubalancer.proxy.calibration import Calibration, Rows
 from gpubalancer.proxy.channel import Channel, Message
 from gpubalancer.proxy.generation import build_generation
+from gpubalancer.proxy.treasury import Treasury
 from gpubalancer.wire.sweep import Sweeper
 
-ADOPT_S = 10.0
+ADOPT_S = 30.0
 RESTART_FIRST_S = 0.1
 RESTART_LONGEST_S = 5.0
 BACKLOG = 1024
@@ -78,6 +79,7 @@ class Seat:
     channel: Channel | None = None
     adopted: int = 0
     connections: int = 0
+    reservations: int = 0
     lines_dropped: int = 0
     """Of processes that have ended, and of the present one."""
     dropped_before: int = 0
@@ -93,6 +95,7 @@ class Supervisor:
         via: bytes,
         on_counts: Callable[[dict[str, Any]], None],
         on_decisions: Callable[[list[dict[str, Any]]], None],
+        treasury: Treasury,
     ) -> None:
         self.restarts = 0
         self.stopping = False
@@ -100,6 +103,7 @@ class Supervisor:
         self._via = via
         self._on_counts = on_counts
         self._on_decisions = on_decisions
+        self._treasury = treasury
         self._seats = [Seat(index, listener) for index, listener in enumerate(listeners)]
         self._keepers: list[asyncio.Task[None]] = []
         self._policy: Policy | None = None
@@ -117,6 +121,11 @@ class Supervisor:
     def connections(self) -> int:
         """Open connections of clients, as last reported."""
         return sum(seat.connections for seat in self._seats)
+
+    @property
+    def reservations(self) -> int:
+        """Requests that hold a reservation in a budget, as last reported."""
+        return sum(seat.reservations for seat in self._seats)
 
     @property
     def lines_dropped(self) -> int:
@@ -186,6 +195,7 @@ class Supervisor:
         self._policy = policy
         self._number += 1
         self._calibration.expect(policy, self._discovered)
+        self._treasury.adopt(policy)
 
     def _message(self) -> Message:
         if self._policy is None:
@@ -238,6 +248,7 @@ class Supervisor:
             await asyncio.sleep(pause_s)
 
     async def _spawn(self, seat: Seat) -> asyncio.subprocess.Process:
+        self._treasury.recover()
         ours, theirs = socket.socketpair()
         with contextlib.ExitStack() as until_started, theirs:
             until_started.enter_context(ours)
@@ -265,7 +276,7 @@ class Supervisor:
         if seat.channel is not None:
             seat.channel.close()
         seat.process = seat.channel = None
-        seat.adopted = seat.connections = 0
+        seat.adopted = seat.connections = seat.reservations = 0
         seat.dropped_before, seat.lines_dropped = seat.dropped_before + seat.lines_dropped, 0
         # Of all that have ended: a worker that outlived the last supervisor dies unseen by us.
         self._board.clear_worker()
@@ -277,6 +288,8 @@ class Supervisor:
         elif message["kind"] == "counts":
             self._on_counts(message["tally"])
             self._on_decisions(message["decisions"])
+            seat.reservations = message["reservations"]
+            self._treasury.tidy()
             if news := self._calibration.learn(message["samples"]):
                 self._tell_all({"kind": "measured", "backends": news})
             seat.connections, seat.lines_dropped = message["connections"], message["lines_dropped"]

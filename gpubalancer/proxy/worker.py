@@ -18,6 +18,8 @@ from random import Random
 from typing import Any
 
 from gpubalancer.board.board import Board
+from gpubalancer.board.budget_file import BudgetFile
+from gpubalancer.board.budgets import Till
 from gpubalancer.board.slots import Slots
 from gpubalancer.brain.calibrate import Sample
 from gpubalancer.brain.columns import Measured
@@ -35,6 +37,7 @@ from gpubalancer.proxy.channel import Channel, Message
 from gpubalancer.proxy.delivery import Courier
 from gpubalancer.proxy.generation import Generation, build_generation, drop_generation
 from gpubalancer.proxy.memory import load_state, save_state
+from gpubalancer.proxy.paying import Cashier
 from gpubalancer.proxy.placing import Placer
 from gpubalancer.proxy.service import Service
 from gpubalancer.proxy.study import Study
@@ -86,6 +89,7 @@ class Worker:
         self._frontend: Frontend | None = None
         self._service: Service | None = None
         self._memory = post.board.path.with_name(f"learned-{post.index}.json")
+        self._cashier: Cashier | None = None
         self._study = Study(Experience.from_state(load_state(self._memory)), time.time)
         self._inbox: asyncio.Queue[Message] = asyncio.Queue()
         self._channel: Channel | None = None
@@ -97,13 +101,19 @@ class Worker:
         self._channel = await Channel.open(self._post.channel, self._inbox.put_nowait, self._orphaned)
         self._sweeper.run(loop)
         jobs = [loop.create_task(self._follow_orders()), loop.create_task(self._report_regularly())]
+        waiting = loop.create_task(self._drain.wait())
         try:
-            await self._drain.wait()
+            await asyncio.wait((waiting, *jobs), return_when=asyncio.FIRST_COMPLETED)
+            for job in jobs:
+                if job.done():
+                    # Without its jobs a worker would serve and count nothing: better a fresh one.
+                    job.result()
             await self._finish()
             self._report()
             save_state(self._memory, self._study.experience.to_state())
             self._channel.close()
         finally:
+            waiting.cancel()
             for job in jobs:
                 job.cancel()
             self._sweeper.stop()
@@ -160,11 +170,15 @@ class Worker:
         post, policy, loop = self._post, generation.policy, asyncio.get_running_loop()
         random = Random()  # noqa: S311  decides ties and jitter, nothing that anybody must not guess
         health = Health(post.board.layout.backends_limit)
-        placer = Placer(post.board, Slots(post.board, post.index), health, self._clock, random)
+        slots = Slots(post.board, post.index)
+        placer = Placer(post.board, slots, health, self._clock, random)
+        budgets = BudgetFile.attach(post.board.path.with_name("budgets"))
+        self._cashier = Cashier(Till(budgets, slots.worker_row))
         self._service = Service(
             generation,
             Courier(placer, health, self._clock, random, post.via, self._samples.append),
             self._study,
+            self._cashier,
             self._record,
             id_prefix=f"req-{os.urandom(6).hex()}-",
             numbers=count(1),
@@ -207,6 +221,8 @@ class Worker:
             for _ in range(COUNTS_PER_REPORT):
                 await asyncio.sleep(COUNT_S)
                 self._count_ended()
+                if self._cashier is not None:
+                    self._cashier.note_progress()
             self._report()
             if reports % REPORTS_PER_SAVE == 0:
                 await asyncio.to_thread(save_state, self._memory, self._study.experience.to_state())
@@ -219,6 +235,7 @@ class Worker:
                 "tally": self._tally.take_delta(),
                 "decisions": self._take_told(),
                 "samples": self._take_samples(),
+                "reservations": self._cashier.outstanding if self._cashier is not None else 0,
                 "connections": len(self._frontend.connections) if self._frontend else 0,
                 "lines_dropped": self._lines_dropped(),
             }
@@ -230,9 +247,9 @@ class Worker:
         self._told.clear()
         return [record_of(outcome, ahead_s + outcome.ended_s) for outcome in told]
 
-    def _take_samples(self) -> list[Sample]:
-        """What answers have shown of their backends' speed since the last report."""
-        samples = list(self._samples)
+    def _take_samples(self) -> list[list[Any]]:
+        """What answers have shown of their backends' speed since the last report, as JSON values."""
+        samples = [list(sample) for sample in self._samples]
         self._samples.clear()
         return samples
 

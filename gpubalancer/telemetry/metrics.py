@@ -32,6 +32,7 @@ from gpubalancer.telemetry.samples import (
     powers,
     requests,
     speeds,
+    spent,
     throttles,
     tiers,
     tokens,
@@ -131,6 +132,18 @@ METRICS: tuple[Counter | Gauge | Spread, ...] = (
         merged("tpot_s", by=by_model_and_backend),
     ),
     Counter(
+        "gpubalancer_cost_usd_total",
+        ("tenant", "backend"),
+        "USD for tokens, and for requests' share of the machines' hours.",
+        spent(0),
+    ),
+    Counter(
+        "gpubalancer_energy_joules_total",
+        ("tenant", "backend"),
+        "Energy by the time that machines were expected to work for requests, at their power under load.",
+        spent(1),
+    ),
+    Counter(
         "gpubalancer_tier_requests_total",
         ("tier", "source"),
         "Requests by tier. `source`: what decided it, `tenant`, `header`, `unread`, `rule:NAME` or `detector:NAME`.",
@@ -195,6 +208,18 @@ METRICS: tuple[Counter | Gauge | Spread, ...] = (
         ("backend",),
         "Age of what its engine or its GPUs told last, the older of the two; none where nothing was ever read.",
         each(lambda sources: sources.telemetry_age_s()),
+    ),
+    Gauge(
+        "gpubalancer_budget_remaining",
+        ("tenant", "unit", "per"),
+        "What is left of a budget, in its unit; below 0 where answers took more than there was.",
+        lambda sources: sources.budget_remaining(),
+    ),
+    Gauge(
+        "gpubalancer_reservations_outstanding",
+        (),
+        "Requests that hold a reservation in a budget, as the workers last told; 0 at rest.",
+        one(lambda sources: sources.reservations()),
     ),
     Gauge(
         "gpubalancer_backend_cost_seconds",

@@ -50,6 +50,10 @@ class Sources:
     """By backend the state of its GPUs; without those that nobody tells of."""
     gpus: Callable[[], Mapping[str, Snapshot]] = _of_nobody
     """By backend the last snapshot of its GPUs."""
+    budget_remaining: Callable[[], Numbers] = tuple
+    """By tenant, unit and period what is left of a budget."""
+    reservations: Callable[[], int] = int
+    """Requests that hold a reservation in a budget."""
 
 
 def _summed(numbers: Numbers) -> Numbers:
@@ -79,6 +83,11 @@ def tokens(sources: Sources) -> Numbers:
         )
         if count
     )
+
+
+def spent(index: int) -> Callable[[Sources], Numbers]:
+    """USD (0) or joules (1) by tenant and backend."""
+    return lambda sources: ((key, amounts[index]) for key, amounts in sources.tally.spent.items())
 
 
 def tiers(sources: Sources) -> Numbers:

@@ -16,7 +16,7 @@ NOBODY_DECLARED = KeyRing(policy('backends: [{url: "http://127.0.0.1:1"}]'))
 def refused(ring: KeyRing, key: bytes | None) -> str:
     """The code with which a key is refused."""
     with pytest.raises(RequestError) as caught:
-        ring.tenant_of(key)
+        ring.payer_of(key)
     return caught.value.code
 
 
@@ -61,7 +61,7 @@ def test_other_schemes_and_two_keys_are_refused(fields: dict[bytes, bytes]) -> N
 
 def test_a_known_key_is_its_tenants() -> None:
     """The digest of the key names the tenant."""
-    assert RING.tenant_of(b"key-of-acme").name == "acme"
+    assert RING.payer_of(b"key-of-acme").tenant.name == "acme"
 
 
 @given(st.binary(max_size=40).filter(lambda key: key != b"key-of-acme"))
@@ -72,18 +72,18 @@ def test_no_other_key_is_accepted(key: bytes) -> None:
 
 def test_without_a_key() -> None:
     """The anonymous tenant pays, or the request is refused with 401."""
-    assert RING.tenant_of(None).name == "guest"
+    assert RING.payer_of(None).tenant.name == "guest"
     assert refused(ONLY_KEYS, None) == "missing_api_key"
 
 
 def test_where_no_keys_exist_any_key_is_anonymous() -> None:
     """SDKs must send some key; without declared keys it means nothing."""
-    assert NOBODY_DECLARED.tenant_of(b"sk-anything").name == "anonymous"
-    assert NOBODY_DECLARED.tenant_of(None).name == "anonymous"
+    assert NOBODY_DECLARED.payer_of(b"sk-anything").tenant.name == "anonymous"
+    assert NOBODY_DECLARED.payer_of(None).tenant.name == "anonymous"
 
 
 def test_errors_hold_no_key() -> None:
     """The sentence for the client never repeats what it presented."""
     with pytest.raises(RequestError) as caught:
-        RING.tenant_of(b"canary-secret")
+        RING.payer_of(b"canary-secret")
     assert "canary" not in caught.value.message

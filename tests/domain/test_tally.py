@@ -160,6 +160,7 @@ def test_a_taken_delta_is_gone() -> None:
         "spreads": [],
         "refused": [],
         "tiers": [],
+        "spent": [],
         "overhead_s": None,
         "upstream_cancelled": 0,
         "streams_broken": 0,
@@ -236,3 +237,14 @@ def test_tiers_are_counted_by_what_decided_them_and_survive_a_way_through_json()
     whole.merge(delta)
     whole.merge(delta)
     assert whole.tiers == {("internal", "tenant"): 4, ("internal", "detector:iban"): 2}
+
+
+def test_money_and_energy_are_summed_by_who_pays_and_where() -> None:
+    """Requests that cost nothing leave no row."""
+    worker, whole = Tally(), Tally()
+    for usd, joules in ((0.5, 10.0), (0.25, 5.0), (0.0, 0.0)):
+        ended = outcome()
+        ended.usd, ended.joules = usd, joules
+        worker.add(ended)
+    whole.merge(json.loads(json.dumps(worker.take_delta())))
+    assert whole.spent == {("acme", "b"): [0.75, 15.0]}

@@ -17,6 +17,7 @@ from gpubalancer.board.board import Board
 from gpubalancer.policy.load import parse
 from gpubalancer.policy.schema import Policy
 from gpubalancer.proxy.supervisor import Supervisor, bind
+from gpubalancer.proxy.treasury import Treasury
 from tests.proxy import fake_worker
 
 DEADLINE_S = 20.0
@@ -41,7 +42,9 @@ class Crew:
         self.heard: list[dict[str, Any]] = []
         self.decisions: list[dict[str, Any]] = []
         listeners = bind("127.0.0.1", 0, WORKERS)
-        self.supervisor = Supervisor(self.board, listeners, VIA, self.heard.append, self.decisions.extend)
+        self.supervisor = Supervisor(
+            self.board, listeners, VIA, self.heard.append, self.decisions.extend, Treasury(folder / "budgets")
+        )
 
     def told(self, number: int) -> list[dict[str, Any]]:
         """The policy messages of this number, as the workers got them."""

@@ -51,6 +51,7 @@ def report(channel: socket.socket, told: dict[str, Any], arguments: dict[str, st
         "tally": tally,
         "decisions": [{"time": 1.0}],
         "samples": [],
+        "reservations": 0,
         "connections": int(arguments["--index"]) + 1,
         "lines_dropped": 10,
     }

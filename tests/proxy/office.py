@@ -13,6 +13,7 @@ import orjson
 import uvloop
 
 from gpubalancer.board.board import Board
+from gpubalancer.board.budget_file import BudgetFile
 from gpubalancer.domain.outcome import Outcome
 from gpubalancer.domain.tally import Tally
 from gpubalancer.policy.load import parse
@@ -168,6 +169,7 @@ async def office(folder: Path, workers: int = 1) -> AsyncIterator[Office]:
     backend = Backend()
     server = await asyncio.start_server(backend.serve, "127.0.0.1", 0)
     board = Board.create(folder / "board", workers, 4)
+    budgets = BudgetFile.create(folder / "budgets")
     made = Office(folder, board, backend, server.sockets[0].getsockname()[1])
     await made.open()
     try:
@@ -179,6 +181,7 @@ async def office(folder: Path, workers: int = 1) -> AsyncIterator[Office]:
         made.channel.close()
         made.listener.close()
         server.close()
+        budgets.close()
         board.close()
         others = asyncio.all_tasks() - {asyncio.current_task()}
         for task in others:

@@ -49,9 +49,9 @@ def test_everything_is_of_the_one_policy() -> None:
     assert built.fleet.names == ("a", "b", "c")
     assert list(built.fleet.rows) == [ROWS[name] for name in built.fleet.names]
     assert [pool.endpoint.port for pool in built.pools] == [9001, 9002, 9003]
-    assert built.keys.tenant_of(None).name == "guest"
+    assert built.keys.payer_of(None).tenant.name == "guest"
     with pytest.raises(RequestError):
-        built.keys.tenant_of(DIGEST.encode())
+        built.keys.payer_of(DIGEST.encode())
 
 
 def test_discoveries_fill_what_the_policy_leaves_open() -> None:

@@ -34,7 +34,7 @@ def intake(raw: bytes) -> tuple[Asked, Client]:
         exchange, client = exchange_of(raw)
         settings = generation()
         route = route_of(exchange, settings)
-        tenant = authenticate(exchange, settings)
+        tenant = authenticate(exchange, settings).tenant
         return await read_request(exchange, settings, route, tenant, Study(Experience(), lambda: 0.0)), client
 
     return asyncio.run(run())
@@ -84,7 +84,7 @@ def test_a_length_that_is_too_large_is_refused_unread() -> None:
         route = route_of(exchange, settings)
         with pytest.raises(RequestError) as caught:
             await read_request(
-                exchange, settings, route, authenticate(exchange, settings), Study(Experience(), lambda: 0.0)
+                exchange, settings, route, authenticate(exchange, settings).tenant, Study(Experience(), lambda: 0.0)
             )
         assert (caught.value.code, client.sent) == ("body_too_large", b"")
 
@@ -125,11 +125,11 @@ def test_a_key_is_proved_once_for_each_connection_and_policy() -> None:
     """The same key on the same connection is remembered; another key, or another policy, is looked up."""
     exchange, _ = exchange_of(request("/v1/chat/completions", lines=b"Authorization: Bearer key-of-acme\r\n"))
     first, second = generation(1), generation(2)
-    assert authenticate(exchange, first).name == "acme"
+    assert authenticate(exchange, first).tenant.name == "acme"
     assert authenticate(exchange, first) is authenticate(exchange, first)
     assert authenticate(exchange, second) is not authenticate(exchange, first)
     exchange.head.fields[b"authorization"] = b"Bearer wrong"
     with pytest.raises(RequestError):
         authenticate(exchange, first)
     del exchange.head.fields[b"authorization"]
-    assert authenticate(exchange, first).name == "guest"
+    assert authenticate(exchange, first).tenant.name == "guest"

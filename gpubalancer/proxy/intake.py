@@ -3,6 +3,7 @@
 Nothing of a body is read before its sender is known, and a length that is too large is refused unread.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from gpubalancer.brain.classify import classify
@@ -76,8 +77,17 @@ def authenticate(exchange: Exchange, generation: Generation) -> Payer:
     return payer
 
 
-async def read_request(exchange: Exchange, generation: Generation, route: Route, tenant: Tenant, study: Study) -> Asked:
+async def read_request(
+    exchange: Exchange,
+    generation: Generation,
+    route: Route,
+    tenant: Tenant,
+    study: Study,
+    note: Callable[[Work], None],
+) -> Asked:
     """Take of the body what routing needs, and find out what the request is.
+
+    `note` gets the work as far as it is known, also where the request is refused for what was found in it.
 
     Raises:
         RequestError: whatever is wrong with the body, the model or the tier.
@@ -102,7 +112,10 @@ async def read_request(exchange: Exchange, generation: Generation, route: Route,
     )
     ranks, insight = generation.policy.tier_ranks, generation.insight
     unread = document is None and (head.has_body or upgrade)
-    basis = await study.understand(work, document, insight, tenant, ranks, head.fields, unread=unread)
+    try:
+        basis = await study.understand(work, document, insight, tenant, ranks, head.fields, unread=unread)
+    finally:
+        note(work)
     return Asked(work, document, basis)
 
 

@@ -8,6 +8,7 @@ which stops the backend's work, and the slot is free. The record is written last
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 
 from gpubalancer.brain.routes import Route
@@ -59,8 +60,8 @@ class Service:
             if route.content == "here":
                 self._answer_models(exchange, generation, tenant, outcome)
                 return
-            asked = await read_request(exchange, generation, route, tenant, self.study)
-            _note(asked.work, generation, outcome)
+            note = partial(_note, generation, outcome)
+            asked = await read_request(exchange, generation, route, tenant, self.study, note)
             if not self._answer_tokens(exchange, generation, route, asked, outcome):
                 patience_s = generation.policy.routing.queue.timeout_s
                 asked.payment = await self.cashier.reserve(generation.plan, asked.work, key, outcome, patience_s)
@@ -120,7 +121,7 @@ class Service:
         self.record(outcome)
 
 
-def _note(work: Work, generation: Generation, outcome: Outcome) -> None:
+def _note(generation: Generation, outcome: Outcome, work: Work) -> None:
     """What the record says of a request before it is served."""
     outcome.model = work.model or outcome.model
     outcome.tier, outcome.tier_source = generation.policy.tiers[work.tier].name, work.tier_source

@@ -31,5 +31,8 @@ def token_answer(api: str, work: Work, content: Content, generation: Generation)
     }
     texts = [text for message in content.messages for text in message.texts]
     if not content.conversation and len(texts) == 1 and len(texts[0]) <= counting.tokenizer.loop_bytes:
-        answer["tokens"] = counting.tokenizer.encode(texts[0])
+        tokens = counting.tokenizer.encode(texts[0])
+        if len(tokens) == work.prompt_tokens:
+            # Where the engine adds a token of its own, the list would not be what it reads.
+            answer["tokens"] = tokens
     return _JSON, orjson.dumps(answer)

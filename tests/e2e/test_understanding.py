@@ -105,6 +105,8 @@ def test_what_the_tenant_may_not_send_is_refused(balancer: Balancer) -> None:
     """A secret is restricted, and this tenant stops at confidential."""
     answer = said(balancer, "my key is AKIA" + "Z3PQ7RSTUVWX2Y4K")
     assert (answer.status, answer.json()["error"]["code"]) == (403, "tier_not_served")
+    line = line_of(balancer, answer)
+    assert (line["findings"], line["model"], line["backend"]) == ({"secrets": 1}, "m", "-")
 
 
 def test_a_header_raises_the_tier_and_never_lowers_it(balancer: Balancer) -> None:

@@ -35,7 +35,9 @@ def intake(raw: bytes) -> tuple[Asked, Client]:
         settings = generation()
         route = route_of(exchange, settings)
         tenant = authenticate(exchange, settings).tenant
-        return await read_request(exchange, settings, route, tenant, Study(Experience(), lambda: 0.0)), client
+        return await read_request(
+            exchange, settings, route, tenant, Study(Experience(), lambda: 0.0), lambda _: None
+        ), client
 
     return asyncio.run(run())
 
@@ -84,7 +86,12 @@ def test_a_length_that_is_too_large_is_refused_unread() -> None:
         route = route_of(exchange, settings)
         with pytest.raises(RequestError) as caught:
             await read_request(
-                exchange, settings, route, authenticate(exchange, settings).tenant, Study(Experience(), lambda: 0.0)
+                exchange,
+                settings,
+                route,
+                authenticate(exchange, settings).tenant,
+                Study(Experience(), lambda: 0.0),
+                lambda _: None,
             )
         assert (caught.value.code, client.sent) == ("body_too_large", b"")
 

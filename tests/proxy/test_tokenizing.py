@@ -67,3 +67,22 @@ def test_a_model_without_a_tokenizer_is_left_to_its_backend_or_refused() -> None
     with pytest.raises(RequestError) as caught:
         answer("tokenize", "completions", "n", prompt="x")
     assert (caught.value.code, caught.value.status) == ("unknown_tokenizer", 404)
+
+
+def test_a_list_that_is_not_what_the_engine_reads_is_not_told() -> None:
+    """Llama's engines put a token before the prompt: it is counted, and the list is left out."""
+    policy = Policy.model_validate(
+        {
+            "backends": [{"url": "http://127.0.0.1:9", "name": "b", "models": ["m"]}],
+            "models": {"m": {"tokenizer": "llama3"}},
+        }
+    )
+    clock = Clock()
+    settings = build_generation(1, policy, {"b": 0}, {}, None, clock, Sweeper(clock))
+    said = read_content("completions", {"prompt": "hello world"})
+    work = Work("tokenize", "m", 0, streamed=False, deadline_s=float("inf"), tenant="anonymous")
+    plan = settings.insight.book.plan(said, "m")
+    Experience().expect(work, said, plan, count(plan))
+    made = token_answer("tokenize", work, said, settings)
+    assert made is not None
+    assert orjson.loads(made[1]) == {"count": 3, "max_model_len": None}

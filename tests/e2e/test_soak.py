@@ -21,8 +21,13 @@ EVENT_PAUSE_S = 0.1
 RSS_GROWTH_FRACTION = 0.10
 
 
+END = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
+
+
 def _event(seed: str, number: int) -> bytes:
-    return f"data: {hashlib.sha256(f'{seed} {number}'.encode()).hexdigest()}\n\n".encode()
+    """One token, as an engine would send it."""
+    text = hashlib.sha256(f"{seed} {number}".encode()).hexdigest()
+    return f'data: {{"choices":[{{"index":0,"delta":{{"content":"{text}"}},"finish_reason":null}}]}}\n\n'.encode()
 
 
 async def _stream(call: Call) -> None:
@@ -32,7 +37,7 @@ async def _stream(call: Call) -> None:
     for number in range(EVENTS):
         await call.send(chunk(_event(seed, number)))
         await asyncio.sleep(EVENT_PAUSE_S)
-    await call.send(b"0\r\n\r\n")
+    await call.send(chunk(END) + b"0\r\n\r\n")
 
 
 async def _one(port: int, seed: str) -> None:
@@ -47,7 +52,7 @@ async def _one(port: int, seed: str) -> None:
         while size := int(await reader.readline(), 16):
             data += (await reader.readexactly(size + 2))[:-2]
         assert await reader.readline() == b"\r\n"
-        assert data == b"".join(_event(seed, number) for number in range(EVENTS)), seed
+        assert data == b"".join(_event(seed, number) for number in range(EVENTS)) + END, seed
     finally:
         writer.close()
 

@@ -87,7 +87,7 @@ def markdown(
         share = (
             f"A cold chat of 1 KB takes {small[0].cpu.median / whole_us:.0%} of the {whole_us:.0f} us of CPU that a "
         )
-        share += "whole request had in overhead.md, where nothing of this was done.\n"
+        share += "whole request has in overhead.md.\n"
     worst = [
         [
             hold.tokenizer,

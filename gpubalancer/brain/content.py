@@ -89,7 +89,10 @@ def heavy(body: bytes) -> bool:
     That is for its size, or for so many JSON values that it may hold: no body has more values than commas and opening
     brackets, and those are counted at memory speed. A long text with many commas goes to a thread for nothing.
     """
-    return len(body) > LOOP_BYTES or body.count(b",") + body.count(b"[") + body.count(b"{") > VALUES_LIMIT
+    size_bytes = len(body)
+    if size_bytes <= VALUES_LIMIT:
+        return False  # shorter than so many values would be
+    return size_bytes > LOOP_BYTES or body.count(b",") + body.count(b"[") + body.count(b"{") > VALUES_LIMIT
 
 
 def read_content(api: str, fields: Fields) -> Content:

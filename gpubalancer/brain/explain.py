@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from gpubalancer.brain.admission import Limits, limits
 from gpubalancer.brain.columns import row_of
 from gpubalancer.brain.constraints import reasons
-from gpubalancer.brain.cost import Terms, Weight, terms_of, weigh
+from gpubalancer.brain.cost import Weight, terms_of, weigh
 from gpubalancer.brain.fleet import Flags, Fleet
 from gpubalancer.brain.live import Live
 from gpubalancer.brain.method import Method
@@ -82,15 +82,6 @@ class Explanation:
             "margin_s": self.margin_s,
             "policy": self.policy,
         }
-
-    def render(self) -> str:
-        """The same for people: one line per backend, seconds with milliseconds."""
-        heads = ["backend", *Terms._fields, "total", "ttft", "tpot", "dropped"]
-        lines = [heads, *(_cells(row, row.name == self.choice) for row in self.rows)]
-        widths = [max(len(line[column]) for line in lines) for column in range(len(heads))]
-        table = ["  ".join(_aligned(line, widths)).rstrip() for line in lines]
-        margin = "" if self.margin_s is None else f", {self.margin_s:.3f} s before the next"
-        return "\n".join([*table, "", f"{self.choice or 'nobody'}: {self.reason}{margin}", ""])
 
 
 def explain(evidence: Evidence, policy: str) -> Explanation:
@@ -210,17 +201,3 @@ def _row_to_json(row: Row) -> dict[str, Any]:
         "tpot_s": row.tpot_s,
         "usd": row.usd,
     }
-
-
-def _cells(row: Row, is_choice: bool) -> list[str]:
-    numbers = [row.terms.get(term) for term in Terms._fields] + [row.total_s, row.ttft_s, row.tpot_s]
-    cells = ["" if number is None else f"{number:.3f}" for number in numbers]
-    return [row.name, *cells, "<- chosen" if is_choice else row.dropped or ""]
-
-
-def _aligned(line: list[str], widths: list[int]) -> list[str]:
-    first, *middle, last = (
-        cell.ljust(width) if place in (0, len(line) - 1) else cell.rjust(width)
-        for place, (cell, width) in enumerate(zip(line, widths, strict=True))
-    )
-    return [first, *middle, last]

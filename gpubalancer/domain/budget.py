@@ -64,7 +64,6 @@ class Calendar(Protocol):
 
     def window(self, now_ns: int) -> tuple[int, int]:
         """The start of the window that holds an instant, and the start of the next one."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -136,7 +135,7 @@ class Terms:
 
     def wait_ns(self, state: State, need: int, now_ns: int) -> int | None:
         """How long until `need` may fit; 0 if it does, None if it never can. Of a state that is `at` now."""
-        raise NotImplementedError
+        return 0 if need <= self.remaining(state) else None
 
     def reset_ns(self, state: State, now_ns: int) -> int:
         """How long until all of the capacity is there again, if nobody takes more."""

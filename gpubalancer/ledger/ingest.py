@@ -35,7 +35,6 @@ class Say(Protocol):
 
     def __call__(self, event: str, /, **details: object) -> None:
         """Tell it."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

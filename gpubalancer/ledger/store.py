@@ -97,11 +97,9 @@ class Store(Protocol):
             DamagedStoreError: it is no database (any more).
             NewerStoreError: this version does not know its tables.
         """
-        ...
 
     async def segments(self, names: Sequence[str]) -> dict[str, SegmentState]:
         """What is known of some segments; those that are new are missing."""
-        ...
 
     async def add(self, part: Part) -> bool:
         """Take in a part of a segment, all or nothing.
@@ -109,23 +107,18 @@ class Store(Protocol):
         Returns:
             False if the segment does not stand where the part begins: somebody else was quicker.
         """
-        ...
 
     async def usage(self, query: Query) -> list[tuple[tuple[str, ...], Sums]]:
         """The sums by the values of `query.by`, in no order."""
-        ...
 
     async def totals(self) -> Totals:
         """Everything, for verification; reads all that there is."""
-        ...
 
     async def forget_segments(self, names: Sequence[str]) -> None:
         """Drop the entries of some segments; their sums and the roll-ups stay."""
-        ...
 
     async def forget_days(self, before: date) -> None:
         """Drop the roll-ups of old days; what they added up to is kept as one row."""
-        ...
 
     def set_aside(self) -> str | None:
         """Give a damaged database another name, so that `open` makes a new one.
@@ -133,8 +126,6 @@ class Store(Protocol):
         Returns:
             That name; None where the database is not ours to rename.
         """
-        ...
 
     async def close(self) -> None:
         """Disconnect."""
-        ...

@@ -40,17 +40,6 @@ def test_the_json() -> None:
     assert shown["margin_s"] is None
 
 
-def test_the_text() -> None:
-    """One line per backend, the choice marked, and the margin to the next."""
-    text = table(request(1000, 200), live([0, 0, 0, 0]), method(ROWS)).render()
-    lines = text.splitlines()
-    assert lines[0].split() == ["backend", *Terms._fields, "total", "ttft", "tpot", "dropped"]
-    assert lines[1].endswith("<- chosen")
-    assert lines[1].startswith("b0")
-    assert lines[-1].startswith("b0: the least cost, ")
-    assert lines[-1].endswith(" s before the next")
-
-
 @pytest.mark.parametrize(
     ("tier", "in_flight", "queued", "waited_s", "expected"),
     [
@@ -92,4 +81,3 @@ def test_the_table_agrees_with_the_decision(case: Case) -> None:
     if choice.index is None:
         assert all(each.dropped for each in shown.rows)
     json.dumps(shown.to_json())
-    assert shown.render().count("\n") == len(case.fleet) + 3

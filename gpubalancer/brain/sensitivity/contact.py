@@ -6,8 +6,8 @@ more letters and not a file's ending; the user of a URL and a method call (`this
 Phone numbers, as ITU-T E.123 and the national plans write them:
 
 * with `+` or `00` and a country code of ITU-T E.164, 8 to 15 digits in all;
-* North America: (NXX) NXX-XXXX, NXX-NXX-XXXX, NXX.NXX.XXXX, N from 2 to 9 (NANPA);
-* France: 0X XX XX XX XX (Arcep); UK: 0XXXX XXXXXX, 0XX XXXX XXXX, 0XXX XXX XXXX (Ofcom);
+* North America: (Ndd) Ndd-dddd, Ndd-Ndd-dddd, Ndd.Ndd.dddd, N from 2 to 9 (NANPA);
+* France: 0d dd dd dd dd (Arcep); UK: 0dddd dddddd, 0dd dddd dddd, 0ddd ddd dddd (Ofcom);
 * 7 to 15 digits in any form right after a word such as "phone" or "mobile".
 """
 

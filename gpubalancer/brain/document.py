@@ -20,7 +20,8 @@ from gpubalancer.domain.errors import RequestError
 _MODEL_VALUE = re.compile(rb'"model"\s*:\s*"((?:[^"\\]|\\.)*)"')
 _ESCAPED_LETTER = re.compile(rb"\\u00[4-7]", re.IGNORECASE)
 _ONCE = (b'"stream"', b'"stream_options"', b'"include_usage"')
-_FORM_MODEL = re.compile(rb'name="?model"?\r\n(?:[^\r\n]+\r\n)*\r\n([^\r\n]{1,256})\r\n', re.IGNORECASE)
+_FORM_VALUE = re.compile(rb"\r\n\r\n([^\r\n]{1,256})\r\n")
+_FORM_MODEL = re.compile(rb'name="?model"?(?:\r\n|$)', re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,5 +151,11 @@ def _skip(text: str, position: int, what: str) -> int:
 
 def model_in_form(first_part: bytes) -> str | None:
     """The model that a multipart form names in its first bytes, None if it is not there (yet)."""
-    match = _FORM_MODEL.search(first_part)
-    return match[1].decode("utf-8", "replace") if match else None
+    start = 0
+    for value in _FORM_VALUE.finditer(first_part):
+        # The lines above a value, back to the boundary, are its head. Each byte is looked at once or twice.
+        head = first_part[start : value.start()]
+        if _FORM_MODEL.search(head, head.rfind(b"\r\n--") + 1):
+            return value[1].decode("utf-8", "replace")
+        start = value.end() - 2
+    return None

@@ -2,7 +2,7 @@
 
 A body is either collected (`read`) or passed on piece by piece (`pipe`). Until somebody asks, pieces wait here; above
 `HIGH_WATER_BYTES` of them the client is not read from any more, unless the body is being collected, which its limit
-bounds.
+bounds. Small pieces are kept together, because each of its own would take 40 bytes beside what is in it.
 """
 
 import asyncio
@@ -13,6 +13,9 @@ from gpubalancer.domain.errors import RequestError
 
 HIGH_WATER_BYTES = 64 * 1024
 """Bytes that may wait for a slow reader, per direction (Envoy's edge guide: 32 KiB per stream)."""
+_SMALL_BYTES = 4 * 1024
+_BLOCK_BYTES = 64 * 1024
+"""Pieces below the one are kept in blocks of up to the other."""
 
 
 class Flow(Protocol):
@@ -33,6 +36,7 @@ class InboundBody:
 
     __slots__ = (
         "_any_piece",
+        "_block",
         "_error",
         "_flow",
         "_limit_bytes",
@@ -49,6 +53,7 @@ class InboundBody:
         self._flow = flow
         self._limit_bytes = limit_bytes
         self._pieces: list[bytes] = []
+        self._block: bytearray | None = None
         self._sink: Callable[[bytes], None] | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._any_piece = False
@@ -56,7 +61,8 @@ class InboundBody:
 
     def __repr__(self) -> str:
         state = "complete" if self.complete else f"failed: {self._error.code}" if self._error else "open"
-        return f"<InboundBody {state}, {self.size_bytes} bytes, {len(self._pieces)} pieces waiting>"
+        pieces = len(self._pieces) + (self._block is not None)
+        return f"<InboundBody {state}, {self.size_bytes} bytes, {pieces} pieces waiting>"
 
     # The connection's side.
 
@@ -66,17 +72,33 @@ class InboundBody:
             return
         self.size_bytes += len(piece)
         if self.size_bytes > self._limit_bytes:
-            self._pieces.clear()
+            self._pieces, self._block = [], None
             self.fail(_too_large(self._limit_bytes))
         elif self._sink is not None:
             self._sink(piece)
         else:
-            self._pieces.append(piece)
+            self._keep(piece)
             if self._any_piece:
                 self._wake()
             if self._waiter is None and self.size_bytes > HIGH_WATER_BYTES:
                 self._flow.pause_reading()
         self._flow.body_progress()
+
+    def _keep(self, piece: bytes) -> None:
+        if not self._pieces or len(piece) >= _SMALL_BYTES:
+            self._close_block()
+            self._pieces.append(piece)
+            return
+        if self._block is None:
+            self._block = bytearray()
+        self._block += piece
+        if len(self._block) >= _BLOCK_BYTES:
+            self._close_block()
+
+    def _close_block(self) -> None:
+        if self._block is not None:
+            self._pieces.append(bytes(self._block))
+            self._block = None
 
     def finish(self) -> None:
         """The framing says that this was all."""
@@ -102,8 +124,18 @@ class InboundBody:
         Raises:
             RequestError: `body_too_large`, `request_timeout`, `malformed_request`.
         """
+        pieces = await self.collect()
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    async def collect(self) -> list[bytes]:
+        """Wait for the whole body, and have it in pieces: joining 32 MB takes 20 ms.
+
+        Raises:
+            RequestError: `body_too_large`, `request_timeout`, `malformed_request`.
+        """
         await self.finished()
-        return self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+        self._close_block()
+        return self._pieces
 
     async def peek(self, enough: Callable[[bytes], bool], most_bytes: int) -> bytes:
         """Wait until `enough` says so of what has come, or `most_bytes` have, or all has; the bytes stay here.
@@ -111,10 +143,13 @@ class InboundBody:
         Raises:
             RequestError: if the body fails meanwhile.
         """
-        while not (self.complete or self._error or self.size_bytes >= most_bytes or enough(b"".join(self._pieces))):
+        while not (self.complete or self._error or self.size_bytes >= most_bytes or enough(self._so_far())):
             await self._wait(any_piece=True)
         self._raise()
-        return b"".join(self._pieces)
+        return self._so_far()
+
+    def _so_far(self) -> bytes:
+        return b"".join((*self._pieces, self._block or b""))
 
     def allow(self, limit_bytes: int) -> None:
         """Set the limit that this kind of body has.
@@ -128,6 +163,7 @@ class InboundBody:
 
     def pipe(self, sink: Callable[[bytes], None]) -> None:
         """Pass what waits and all that comes to `sink`, as it comes; `finished` tells the end."""
+        self._close_block()
         pieces, self._pieces, self._sink = self._pieces, [], sink
         for piece in pieces:
             sink(piece)

@@ -5,7 +5,12 @@ body follows through `InboundBody`; a connection that can't be understood ends w
 byte is ignored: nothing behind an error can be trusted to start a request.
 
 llhttp bounds nothing, so sizes are counted here. A head's size is exact at its end; while it is incomplete only whole
-pieces inside it count, so no split into TCP segments changes what is refused.
+pieces inside it count, so no split into TCP segments changes what is refused. Fields and trailers are counted as they
+come, because one read may bring 50,000 of them.
+
+llhttp takes RTSP for HTTP and does not tell, so the request line's own bytes are looked at. Where it stands is known if
+data begins with it, as from every client that waits for its answers. Of a pipelined request it is not: there the name
+of the protocol must not occur in the data that its head came in.
 """
 
 from collections.abc import Callable
@@ -21,6 +26,7 @@ from gpubalancer.wire.limits import KIB, Limits
 _CHUNK_OVERHEAD_BYTES = 64 * KIB
 _CHUNK_OVERHEAD_RATIO = 8
 """Chunk sizes, extensions and trailers may take 64 KiB and 8 bytes per byte of body (a 1-byte chunk takes 5)."""
+_RTSP = b" RTSP/"
 
 
 class RequestReader:
@@ -46,6 +52,9 @@ class RequestReader:
     def _start_over(self) -> None:
         self._parser = httptools.HttpRequestParser(self)
         self.in_head = False
+        self._line: bytes | None = b""
+        self._looked_at = self._pipelined = self._rtsp = False
+        self._data = b""
         self._clear_head()
 
     def _clear_head(self) -> None:
@@ -53,7 +62,8 @@ class RequestReader:
         self._headers: Headers = []
         self._head_bytes = 0
         self._segment_bytes = 0
-        self._in_body = False
+        self._trailers = 0
+        self._in_body = self._chunked = False
 
     # The connection's side.
 
@@ -65,6 +75,7 @@ class RequestReader:
         if self._stopped:
             return
         was_in_head, was_in_body = self.in_head, self._in_body
+        self._look(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -72,12 +83,22 @@ class RequestReader:
             self._held = bytes(data[upgrade.args[0] :])
             return
         except httptools.HttpParserError as error:
-            self._fail(self._failure or _explain(error, in_body=self._in_body))
+            if not self._stopped:
+                self._fail(self._failure or _explain(error, in_body=self._in_body))
             return
         if self.in_head and was_in_head:
             self._check_open_head(len(data))
         elif self._in_body and was_in_body:
             self._check_chunk_overhead(len(data))
+        if not self.in_head:
+            self._data = b""
+            if not self._in_body:
+                self._line = b""  # the next data begins with a request line
+
+    @property
+    def in_long_body(self) -> bool:
+        """True inside a body of a known length: what comes of it is one piece, however much it is."""
+        return self._in_body and not self._chunked
 
     def stop(self) -> None:
         """Ignore whatever else comes."""
@@ -97,6 +118,21 @@ class RequestReader:
         held, self._held = self._held or b"", None
         self._stopped = True
         return held
+
+    def _look(self, data: bytes) -> None:
+        """Look for another protocol in the request line that data begins with, or goes on with."""
+        begun = self._line
+        if begun is not None:
+            # RFC 9112 section 2.2 allows empty lines before a request.
+            line = begun + data if begun else data.lstrip(b"\r\n")
+            end = line.find(b"\n")
+            self._line = line if end < 0 else None
+            self._looked_at, self._pipelined = not self.in_head, False
+            self._rtsp = line.find(_RTSP, 0, end) >= 0
+        elif self._pipelined and self.in_head:
+            data = self._data + data
+            self._rtsp = _RTSP in data
+        self._data = data
 
     def _check_open_head(self, fed_bytes: int) -> None:
         self._segment_bytes += fed_bytes
@@ -132,8 +168,14 @@ class RequestReader:
 
     def on_message_begin(self) -> None:
         """Begin a head."""
+        if self._stopped:
+            self._refuse(RequestError("malformed_request", "Nothing more is read of this connection."))
         self._clear_head()
         self.in_head = True
+        if self._looked_at:
+            self._looked_at = False
+        else:
+            self._pipelined, self._rtsp = True, _RTSP in self._data
 
     def on_url(self, piece: bytes) -> None:
         """Take a piece of the target."""
@@ -144,6 +186,9 @@ class RequestReader:
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a field; one after the head is a trailer, and dropped (RFC 9110 section 6.5.1)."""
         if self._in_body:
+            self._trailers += 1
+            if self._trailers > self._limits.header_count:
+                self._refuse(RequestError("body_too_large", f"More than {self._limits.header_count} trailers."))
             return
         name = name.lower()
         if b"_" in name:
@@ -152,12 +197,14 @@ class RequestReader:
             self._refuse(RequestError("invalid_header", f"{name.decode()} must be plain ASCII."))
         self._head_bytes += len(name) + len(value) + 4
         self._headers.append((name, value.rstrip(b" \t")))
+        if len(self._headers) > self._limits.header_count:
+            self._refuse(RequestError("head_too_large", f"More than {self._limits.header_count} header fields."))
 
     def on_headers_complete(self) -> None:
         """Check the head and hand the request over."""
         limits, parser = self._limits, self._parser
-        if len(self._headers) > limits.header_count:
-            self._refuse(RequestError("head_too_large", f"More than {limits.header_count} header fields."))
+        if self._rtsp:
+            self._refuse(RequestError("unsupported_version", _ONLY_HTTP))
         if self._head_bytes + len(self._target) > limits.head_bytes:
             self._refuse(self._too_large_head())
         try:
@@ -166,7 +213,7 @@ class RequestReader:
             )
         except RequestError as error:
             self._refuse(error)
-        self.in_head, self._in_body, self._segment_bytes = False, True, 0
+        self.in_head, self._in_body, self._chunked, self._segment_bytes = False, True, head.chunked, 0
         self._body = body = InboundBody(self._flow, limits.body_bytes)
         self._on_request(head, body)
 
@@ -182,11 +229,12 @@ class RequestReader:
             body.finish()
 
 
+_ONLY_HTTP = "Only HTTP/1.1 and HTTP/1.0 are spoken here."
 _EXPLANATIONS = {
     "Data after `Connection: close`": "Bytes came after a request that was the last one.",
     "Transfer-Encoding": "The message's framing can be read in two ways.",
     "Content-Length": "The message's framing can be read in two ways.",
-    "Invalid HTTP version": "Only HTTP/1.1 and HTTP/1.0 are spoken here.",
+    "Invalid HTTP version": _ONLY_HTTP,
     "PRI": "HTTP/2 is not spoken here.",
 }
 

@@ -51,7 +51,7 @@ def test_read_gives_all_pieces(pieces: list[bytes], data: st.DataObject) -> None
 
 @given(PIECES, st.data())
 def test_pipe_passes_all_pieces_on(pieces: list[bytes], data: st.DataObject) -> None:
-    """Whenever `pipe` begins, the sink gets every piece once and in order."""
+    """Whenever `pipe` begins, the sink gets every byte once and in order."""
     begin = data.draw(st.integers(0, len(pieces)))
 
     async def scene() -> None:
@@ -64,7 +64,34 @@ def test_pipe_passes_all_pieces_on(pieces: list[bytes], data: st.DataObject) -> 
             inbound.feed(piece)
         inbound.finish()
         await inbound.finished()
-        assert got == pieces
+        assert b"".join(got) == b"".join(pieces)
+
+    asyncio.run(scene())
+
+
+@given(st.lists(st.one_of(st.binary(min_size=1, max_size=20), st.just(b"x" * 5000), st.just(b"y" * 70_000))))
+def test_collected_pieces_are_the_body(pieces: list[bytes]) -> None:
+    """Large pieces come as they are, small ones together, all in order."""
+
+    async def scene() -> None:
+        inbound, _ = body(10**9)
+        for piece in pieces:
+            inbound.feed(piece)
+        inbound.finish()
+        assert b"".join(await inbound.collect()) == b"".join(pieces)
+
+    asyncio.run(scene())
+
+
+def test_a_million_small_pieces_take_little_memory() -> None:
+    """Pieces of one byte are kept in blocks of 64 KiB, not one by one."""
+
+    async def scene() -> None:
+        inbound, _ = body(10**9)
+        for _ in range(200_000):
+            inbound.feed(b"ab")
+        inbound.finish()
+        assert len(await inbound.collect()) == 1 + -(-399_998 // 65_536)
 
     asyncio.run(scene())
 

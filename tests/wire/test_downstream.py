@@ -5,7 +5,7 @@ Its deadlines and bounds stand in `test_downstream_limits`.
 
 import asyncio
 
-from gpubalancer.wire.downstream import LINGER_S
+from gpubalancer.wire.downstream import LINGER_S, TURN_BYTES
 from gpubalancer.wire.limits import Limits
 from tests.wire.downstream_stage import GET, POST, Door, turns
 
@@ -40,6 +40,55 @@ def test_too_many_waiting_requests_close_after_the_last_accepted() -> None:
         assert door.paths() == ["/0", "/1", "/2"]
         assert door.line.written.count(b"connection: close") == 1
         assert door.line.eof
+
+    asyncio.run(run())
+
+
+def test_many_chunks_are_read_in_several_turns() -> None:
+    """What one read brings of a chunked body is taken in pieces, with the client held off until it is read."""
+
+    async def run() -> None:
+        door = Door()
+        chunks = b"1\r\nx\r\n" * 40_000
+        head = b"POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+        door.connection.data_received(head + chunks)
+        body, sizes = door.exchanges[0].body, []
+        assert not door.line.reading
+        reading = asyncio.ensure_future(body.read())
+        while not door.line.reading:
+            sizes.append(body.size_bytes)
+            await asyncio.sleep(0)
+        assert len(set(sizes)) == len(head + chunks) // TURN_BYTES
+        door.connection.data_received(b"0\r\n\r\n")
+        assert await reading == b"x" * 40_000
+
+    asyncio.run(run())
+
+
+def test_a_long_body_is_read_in_one_turn() -> None:
+    """Of a body with a length, what one read brings is one piece: nothing is put off."""
+
+    async def run() -> None:
+        door = Door()
+        door.connection.data_received(b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 200000\r\n\r\n" + b"x" * 200_000)
+        assert door.exchanges[0].body.complete
+
+    asyncio.run(run())
+
+
+def test_a_client_may_leave_before_all_is_read() -> None:
+    """What was put off is dropped with the connection."""
+
+    async def run() -> None:
+        door = Door()
+        door.connection.data_received(
+            b"POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + b"1\r\nx\r\n" * 40_000
+        )
+        door.line.close()
+        door.connection.connection_lost(None)
+        await turns()
+        assert door.cancelled == door.exchanges
+        assert door.exchanges[0].body.size_bytes < TURN_BYTES
 
     asyncio.run(run())
 

@@ -4,8 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gpubalancer.wire.body import InboundBody
+from gpubalancer.wire.heads import RequestHead
 from gpubalancer.wire.limits import Limits
-from tests.wire.fakes import Seen, read
+from gpubalancer.wire.reader import RequestReader
+from tests.wire.fakes import Flow, Seen, read
 
 GET = b"GET /v1/models HTTP/1.1\r\nHost: a\r\n\r\n"
 
@@ -72,6 +75,48 @@ def test_a_changed_byte_never_makes_two_requests(at: int, value: int, cut: int) 
     raw = GET[:at] + bytes((value,)) + GET[at + 1 :]
     seen = read(raw[:cut], raw[cut:])
     assert len(seen.heads) + len(seen.failures) <= 1
+
+
+RTSP = b"GET /RTSP/x RTSP/1.0\r\nHost: a\r\n\r\n"
+
+
+@given(st.sampled_from((b"", b"\r\n", b"\r\n\r\n")), st.data())
+def test_another_protocol_is_refused_wherever_it_is_cut(before: bytes, data: st.DataObject) -> None:
+    """The parser reads RTSP as HTTP; we doesn't: first on a connection, after a request, pipelined."""
+    for stream in (before + RTSP, GET + before + RTSP, post(b"Content-Length: 2\r\n", b"ab") + before + RTSP):
+        cuts = sorted(data.draw(st.sets(st.integers(1, len(stream) - 1), max_size=6)))
+        seen = read(*(stream[start:end] for start, end in zip([0, *cuts], [*cuts, len(stream)], strict=True)))
+        assert seen.codes() == ["unsupported_version"]
+        assert len(seen.heads) == (0 if stream == before + RTSP else 1)
+
+
+@given(st.sets(st.integers(1, 100), max_size=6))
+def test_the_name_of_a_protocol_may_stand_elsewhere(cuts: set[int]) -> None:
+    """In a target, a field or a body, RTSP is a word like others."""
+    stream = b"POST /RTSP/1.0 HTTP/1.1\r\nHost: a\r\nX-A: b RTSP/1.0\r\nContent-Length: 11\r\n\r\n/x RTSP/1.0"
+    ends = sorted(cut for cut in cuts if cut < len(stream))
+    seen = read(*(stream[start:end] for start, end in zip([0, *ends], [*ends, len(stream)], strict=True)))
+    assert (seen.codes(), seen.contents()) == ([], [b"/x RTSP/1.0"])
+
+
+def test_nothing_is_read_after_a_stop() -> None:
+    """A reader that is stopped by a request hands over none that came in the same segment."""
+    heads: list[RequestHead] = []
+
+    def take(head: RequestHead, _body: InboundBody) -> None:
+        heads.append(head)
+        reader.stop()
+
+    reader = RequestReader(Limits(), Flow(), take, lambda error: pytest.fail(error.message))
+    reader.feed(GET * 1000)
+    assert len(heads) == 1
+
+
+def test_fields_and_trailers_are_counted_as_they_come() -> None:
+    """The first one too many ends it: what follows in the same segment is not looked at."""
+    assert read(b"GET / HTTP/1.1\r\n" + b"a:b\r\n" * 131).codes() == ["head_too_large"]
+    assert read(chunked([b"x"], trailers=b"a:b\r\n" * 131)).codes() == ["body_too_large"]
+    assert read(chunked([b"x"], trailers=b"a:b\r\n" * 128)).contents() == [b"x"]
 
 
 def test_a_head_is_handed_over_before_its_body() -> None:

@@ -14,6 +14,7 @@ settlement off: it is written down, and done with one of the next calls.
 """
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from gpubalancer.board import locks
@@ -45,6 +46,7 @@ from gpubalancer.domain.budget import (
     Spending,
     Standing,
     State,
+    Terms,
     refusal,
     standing,
 )
@@ -72,9 +74,12 @@ class Reservation:
     Attributes:
         claims: the budgets.
         covered_tokens: how many tokens of answer are reserved.
+        overdrawn: budgets that only count, and would have refused.
     """
 
-    __slots__ = ("_base", "_cells", "_keeper", "_now_ns", "_slot", "_states", "_till", "claims", "covered_tokens")
+    __slots__ = (
+        "_base", "_cells", "_keeper", "_now_ns", "_slot", "_states", "_till", "claims", "covered_tokens", "overdrawn",
+    )  # fmt: skip
 
     def __init__(
         self, till: "Till", slot: int, claims: Claims, covered_tokens: int, states: list[State], now_ns: int
@@ -87,6 +92,7 @@ class Reservation:
         self._states, self._now_ns = states, now_ns
         self.claims = claims
         self.covered_tokens = covered_tokens
+        self.overdrawn: tuple[Terms, ...] = ()
 
     def sent(self, prompt_tokens: int) -> None:
         """A backend is about to get the request: from now on its prompt is charged, also if this process dies."""
@@ -107,14 +113,17 @@ class Reservation:
         cells[base + SLOT_COMPLETION_RATE] = round(completion_usd * 1_000_000_000)
         cells[base + SLOT_JOULES_RATE] = round(joules * 1000 * MILLION)
 
-    def extend(self, more: Spending, now_ns: int) -> bool:
-        """Reserve more, before an answer goes beyond what is covered; False if it does not fit, or it is settled.
+    def extend(self, more: Spending, now_ns: int, then: Callable[[bool], None] | None = None) -> bool:
+        """Reserve more, before an answer goes beyond what is covered.
 
-        Errors:
-            BusyError: a lock was not to be had; nothing has changed.
+        False if it does not fit, it is settled, or a lock was not to be had. `then` is for stores that need time, as
+        this one does not.
         """
         till = self._till
-        if till is None or not till.extend(self._slot, self.claims, more, now_ns):
+        try:
+            if till is None or not till.extend(self._slot, self.claims, more, now_ns):
+                return False
+        except BusyError:
             return False
         self.covered_tokens += more.completion_tokens
         return True
@@ -204,8 +213,9 @@ class Till:
         needs = [terms.need(expected) for terms in claims.terms]
         bound = self._enter(claims)
         file = self._file
+        overdrawn: list[Terms] = []
         try:
-            states = self._take(claims, bound, needs, now_ns)
+            states = self._take(claims, bound, needs, now_ns, overdrawn)
             if isinstance(states, Refusal):
                 return states
             slot, op = self.slots.take(), self._next_op()
@@ -214,7 +224,10 @@ class Till:
             self.slots.cells[slot * SLOT_CELLS] = _HELD
         finally:
             file.unlock(bound.root)
-        return Reservation(self, slot, claims, expected.completion_tokens, states, now_ns)
+        reservation = Reservation(self, slot, claims, expected.completion_tokens, states, now_ns)
+        if overdrawn:
+            reservation.overdrawn = tuple(overdrawn)
+        return reservation
 
     def standings(self, claims: Claims, now_ns: int) -> list[Standing]:
         """How the budgets stand now, for an answer without a reservation; those that only count left out.
@@ -229,12 +242,15 @@ class Till:
         return [standing(terms, terms.at(state, now_ns), now_ns) for terms, state in pairs if not terms.shadow]
 
     def extend(self, slot: int, claims: Claims, more: Spending, now_ns: int) -> bool:
-        """Reserve more for a request in flight, everywhere or nowhere; see `Reservation.extend`."""
-        needs = [terms.charge(more) for terms in claims.terms]
+        """Reserve more for a request in flight, in all budgets that end an answer or in none.
+
+        The others are settled for what it takes. See `Reservation.extend`.
+        """
+        needs = [terms.charge(more) if terms.stops else 0 for terms in claims.terms]
         bound = self._enter(claims)
         try:
-            states = self._take(claims, bound, needs, now_ns)
-            if isinstance(states, Refusal):
+            states = self._stretch(claims, bound, needs, now_ns)
+            if states is None:
                 return False
             held = [before + need for before, need in zip(self.slots.held(slot), needs, strict=True)]
             op, base = self._next_op(), slot * SLOT_CELLS
@@ -281,17 +297,36 @@ class Till:
         self.slots.close()
         self._file.close()
 
-    def _take(self, claims: Claims, bound: _Bound, needs: list[int], now_ns: int) -> list[State] | Refusal:
-        """The states with these amounts reserved, under the group's lock; nothing is written."""
+    def _take(
+        self, claims: Claims, bound: _Bound, needs: list[int], now_ns: int, overdrawn: list[Terms]
+    ) -> list[State] | Refusal:
+        """The states with these amounts reserved, under the group's lock; nothing is written.
+
+        Budgets that only count, and would have refused, are added to `overdrawn`.
+        """
         memory, unpack, fits = self._file.memory, STATE.unpack_from, True
         before, after = [], []
         for terms, place, need in zip(claims.terms, bound.places, needs, strict=True):
             state = terms.at(unpack(memory, place), now_ns)
-            fits = fits and (need <= terms.remaining(state) or terms.shadow)
+            if need > terms.remaining(state):
+                if terms.shadow:
+                    overdrawn.append(terms)
+                else:
+                    fits = False
             before.append(state)
             after.append(terms.take(state, need))
         if not fits and (refused := refusal(claims, before, needs, now_ns)) is not None:
             return refused
+        return after
+
+    def _stretch(self, claims: Claims, bound: _Bound, needs: list[int], now_ns: int) -> list[State] | None:
+        """The states with these further amounts reserved, under the group's lock; None if one does not fit."""
+        after = []
+        for terms, place, need in zip(claims.terms, bound.places, needs, strict=True):
+            state = terms.at(STATE.unpack_from(self._file.memory, place), now_ns)
+            if need > max(0, terms.remaining(state)) and not terms.shadow:
+                return None
+            after.append(terms.take(state, need))
         return after
 
     def _next_op(self) -> int:

@@ -6,7 +6,7 @@ for its model. The list is made once for each payer and model of a policy.
 
 from collections.abc import Iterator
 
-from gpubalancer.domain.budget import MILLION, Claims, Refusal, Spending, Terms
+from gpubalancer.domain.budget import MILLION, SCALE, Claims, Refusal, Spending, Terms
 from gpubalancer.domain.errors import RequestError
 from gpubalancer.domain.work import Work
 from gpubalancer.policy.backends import TokenPrice
@@ -84,8 +84,7 @@ class BudgetPlan:
         ]
         if not found:
             return None
-        stops = any(terms.stops and not terms.shadow for _, terms in found)
-        return Claims(tuple(terms for _, terms in found), stops)
+        return claims_of(tuple(terms for _, terms in found))
 
     def _terms_of(self, tenant: Tenant, key: str) -> tuple[tuple[Budget, Terms], ...]:
         """The budgets of a tenant, or of one of its keys: one object for each, however many claims it is in."""
@@ -96,17 +95,26 @@ class BudgetPlan:
         return self._terms[tenant.name, key]
 
 
+def claims_of(every: tuple[Terms, ...]) -> Claims:
+    """The claims on these budgets, with what follows from them."""
+    stops = any(terms.stops and not terms.shadow for terms in every)
+    return Claims(every, stops, priced=any(terms.unit in ("usd", "joules") for terms in every))
+
+
 def _is_for(budget: Budget, model: str | None) -> bool:
     return allows(budget.models, model) if model is not None else "*" in budget.models
 
 
-def expected(work: Work, nano_usd: int = 0, millijoules: int = 0) -> Spending:
+def expected(work: Work, usd: float = 0.0, joules: float = 0.0) -> Spending:
     """What a request is expected to take at most, with nothing cached: what is reserved."""
-    return Spending(work.prompt_tokens, 0, work.output_tokens_high, 1, nano_usd, millijoules)
+    amounts = round(usd * SCALE["usd"]), round(joules * SCALE["joules"])
+    return Spending(work.prompt_tokens, 0, work.output_tokens_high, 1, *amounts)
 
 
 def token_nano_usd(price: TokenPrice, prompt_tokens: int, cached_tokens: int, completion_tokens: int) -> int:
     """The price of tokens in nano-dollars, rounded up. A million tokens at one dollar are 1,000 nano-dollars each."""
+    if not (price.prompt or price.completion or price.cached):
+        return 0
     cached = price.prompt if price.cached is None else price.cached
     cached_tokens = min(cached_tokens, prompt_tokens)
     parts = (

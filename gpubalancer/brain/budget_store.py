@@ -4,10 +4,10 @@ Only reserving may take time, and only a store on another machine takes any: `re
 so both are one protocol of awaitables. Settling never waits: the store may do it later, once.
 """
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
-from gpubalancer.domain.budget import Claims, Refusal, Spending, Standing
+from gpubalancer.domain.budget import Claims, Refusal, Spending, Standing, Terms
 
 
 class Held(Protocol):
@@ -15,6 +15,8 @@ class Held(Protocol):
 
     claims: Claims
     covered_tokens: int
+    overdrawn: tuple[Terms, ...]
+    """Budgets that only count, and would have refused."""
 
     def sent(self, prompt_tokens: int) -> None:
         """A backend is about to get the request."""
@@ -22,8 +24,11 @@ class Held(Protocol):
     def progress(self, completion_tokens: int) -> None:
         """So much of the answer has been streamed in all."""
 
-    def extend(self, more: Spending, now_ns: int) -> bool:
-        """Reserve more; False if it does not fit."""
+    def rate(self, prompt_usd: float, completion_usd: float, joules: float) -> None:
+        """What the backend costs: USD for a million tokens of prompt and answer, and joules for one of the answer."""
+
+    def extend(self, more: Spending, now_ns: int, then: Callable[[bool], None]) -> bool | None:
+        """Reserve more; False if it does not fit, None if that is not known yet, and `then` will be told."""
 
     def settle(self, spending: Spending, now_ns: int, *, keep: bool = False) -> None:
         """Put what was taken in the place of what was reserved, once."""

@@ -293,10 +293,12 @@ class Claims:
     Attributes:
         terms: the tenant's own first, then its ancestors'.
         stops: one of them ends an answer that it can no longer pay.
+        priced: one of them counts money or energy.
     """
 
     terms: tuple[Terms, ...]
     stops: bool
+    priced: bool = False
 
 
 CLAIMS_LIMIT = 16

@@ -41,6 +41,11 @@ class Outcome:
     expected_output_tokens: int = 0
     attempts: int = 0
     streamed: bool = False
+    stopped: bool = False
+    """A budget ended the stream."""
+    budget_actions: tuple[tuple[str, str, str, str], ...] = ()
+    """What budgets did with it: owner, unit, period, and one of `refused`, `would_refuse` (a shadow budget), `queued`,
+    `downgraded` or `stopped`."""
     status: int = 0
     """The status sent; 0 while nothing was."""
     reason: str = ""

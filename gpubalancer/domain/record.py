@@ -34,6 +34,7 @@ def record_of(outcome: Outcome, time_s: float) -> dict[str, Any]:
         "reason": outcome.reason,
         "detail": outcome.detail,
         "streamed": outcome.streamed,
+        "stopped": outcome.stopped,
         "request_bytes": outcome.request_bytes,
         "response_bytes": outcome.response_bytes,
         "prompt_tokens": outcome.prompt_tokens,

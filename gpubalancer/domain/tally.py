@@ -130,6 +130,7 @@ class Tally:
         refused: requests that we refused, by (tenant, reason).
         tiers: requests by (tier, what decided it).
         spent: USD and joules by (tenant, backend).
+        budget_actions: requests with which a budget did something, by (owner, unit, period, what it did).
         overhead_s: seconds between a request's head and its first byte to a backend.
         upstream_cancelled: requests given up at their backend because the client had left.
         streams_broken: answers that a backend broke off after their first byte had been sent.
@@ -142,6 +143,7 @@ class Tally:
         self.refused: dict[tuple[str, str], int] = {}
         self.tiers: dict[tuple[str, str], int] = {}
         self.spent: dict[tuple[str, str], list[float]] = {}
+        self.budget_actions: dict[tuple[str, str, str, str], int] = {}
         self.overhead_s = Histogram(OVERHEAD_BOUNDS_S)
         self.upstream_cancelled = 0
         self.streams_broken = 0
@@ -173,6 +175,8 @@ class Tally:
             spent[1] += outcome.joules
         tier = (outcome.tier, outcome.tier_source)
         self.tiers[tier] = self.tiers.get(tier, 0) + 1
+        for action in outcome.budget_actions:
+            self._add_action(action, 1)
         if outcome.reason:
             self._add_failed(outcome)
 
@@ -181,6 +185,7 @@ class Tally:
         refused, self.refused = self.refused, {}
         tiers, self.tiers = self.tiers, {}
         spent, self.spent = self.spent, {}
+        actions, self.budget_actions = self.budget_actions, {}
         cells = [[*key, *counts] for key, cell in self.cells.items() if (counts := _take(cell))]
         spreads = [
             [*key, name, *taken]
@@ -194,6 +199,7 @@ class Tally:
             "refused": [[*key, count] for key, count in refused.items()],
             "tiers": [[*key, count] for key, count in tiers.items()],
             "spent": [[*key, *amounts] for key, amounts in spent.items()],
+            "budget_actions": [[*key, count] for key, count in actions.items()],
             "overhead_s": self.overhead_s.take(),
             "upstream_cancelled": self.upstream_cancelled,
             "streams_broken": self.streams_broken,
@@ -218,6 +224,8 @@ class Tally:
             known = self.spent.setdefault((tenant, backend), [0.0, 0.0])
             known[0] += usd
             known[1] += joules
+        for owner, unit, per, what, count in delta["budget_actions"]:
+            self._add_action((owner, unit, per, what), count)
         if delta["overhead_s"]:
             self.overhead_s.merge(*delta["overhead_s"])
         self.upstream_cancelled += delta["upstream_cancelled"]
@@ -230,6 +238,12 @@ class Tally:
             self.upstream_cancelled += 1 if outcome.sent_s else 0
         elif 0 < outcome.status < 400:
             self.streams_broken += 1
+
+    def _add_action(self, action: tuple[str, str, str, str], count: int) -> None:
+        """As many keys as the policy has budgets, times what those do; and those of policies before it."""
+        if action not in self.budget_actions and len(self.budget_actions) >= self.cells_limit:
+            action = (OTHER, OTHER, OTHER, action[3])
+        self.budget_actions[action] = self.budget_actions.get(action, 0) + count
 
     def _add_refused(self, tenant: str, reason: str, count: int) -> None:
         key = (tenant, reason)

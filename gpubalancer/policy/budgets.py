@@ -115,8 +115,8 @@ class Budget(Part):
     )
     overrun: Literal["debt", "stop"] = Field(
         default="debt",
-        description="An answer beyond its reservation: `debt` is paid before the next request. `stop` is taken for "
-        "`debt` in this version.",
+        description="An answer beyond its reservation: `debt` is paid before the next request. `stop` ends a stream "
+        "when the budget does; an answer in one piece is debited.",
     )
     shadow: Switch = Field(default=False, description="Count only; refuse nobody.")
 

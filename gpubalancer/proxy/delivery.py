@@ -7,14 +7,15 @@ from random import Random
 
 import numpy as np
 
-from gpubalancer.brain.budget import token_nano_usd
 from gpubalancer.brain.calibrate import Sample, sample_of
 from gpubalancer.brain.document import with_usage
 from gpubalancer.brain.fleet import Flags
 from gpubalancer.brain.health import Health
+from gpubalancer.brain.price import Rates, rates_of
 from gpubalancer.brain.retry import backoff_s, may_retry
 from gpubalancer.domain.errors import RequestError
 from gpubalancer.domain.outcome import Outcome
+from gpubalancer.domain.work import Work
 from gpubalancer.proxy.answers import id_line
 from gpubalancer.proxy.asking import REFUSALS, Asking, names_field, read_refusal
 from gpubalancer.proxy.attempt import Attempt
@@ -73,7 +74,7 @@ class Courier:
                     charge_unanswered(asked, outcome)
                 raise
             finally:
-                _price(generation, place, outcome)
+                _price(generation, place, asked.work, outcome)
                 attempt.finish()
                 self.placer.give_back(place)
             # A kept-alive connection that had been closed is no reason to wait: a fresh one can be tried at once.
@@ -140,7 +141,10 @@ class Courier:
         else:
             model = generation.policy.models.get(asked.work.model or "")
             context_tokens = model.context_tokens if model is not None else None
-            await relay_answer(exchange, upstream, lines, head, asked, outcome, context_tokens, place.burden.read)
+            may_stop = asked.payment is not None and asked.payment.reservation.claims.stops
+            rates = _rates(generation, place, asked.work) if may_stop else None
+            read = place.burden.read
+            await relay_answer(exchange, upstream, lines, head, asked, outcome, context_tokens, read, rates)
 
     async def _answer(
         self,
@@ -154,7 +158,7 @@ class Courier:
         """The head of the answer, and the body where it had to be read: of a refusal that was not for our asking."""
         work, pool = asked.work, generation.pools[place.index]
         if asked.payment is not None:
-            asked.payment.reservation.sent(work.prompt_tokens)
+            asked.payment.begin(work.prompt_tokens, _rates(generation, place, work))
         known_as = generation.fleet.served[place.index].get(work.model) if work.model is not None else None
         content = asked.content_for(known_as)
         timeouts, request_id = generation.policy.routing.timeouts, outcome.request_id.encode()
@@ -193,11 +197,16 @@ class Courier:
         )
 
 
-def _price(generation: Generation, place: Place, outcome: Outcome) -> None:
-    """What the answer cost in money and energy: tokens by their price, the machine by the time it works for them."""
-    price = generation.policy.backends[place.index].price
-    tokens = outcome.prompt_tokens, outcome.cached_tokens, outcome.completion_tokens
-    nano_usd = token_nano_usd(price.usd_per_million_tokens, *tokens) if any(tokens) else 0
-    used_s = place.forecast.weight.used_s if place.forecast is not None and outcome.sent_s else 0.0
-    outcome.usd = nano_usd / 1e9 + price.usd_per_hour / 3600 * used_s
-    outcome.joules = float(generation.judge.watts[place.index]) * used_s
+def _rates(generation: Generation, place: Place, work: Work) -> Rates:
+    """What a place charges a request in money and energy."""
+    price, watts = generation.policy.backends[place.index].price, float(generation.judge.watts[place.index])
+    return rates_of(price, watts, place.forecast, work.output_tokens)
+
+
+def _price(generation: Generation, place: Place, work: Work, outcome: Outcome) -> None:
+    """What the answer cost in money and energy; nothing of the machine's time where the request never went."""
+    rates = _rates(generation, place, work)
+    if not outcome.sent_s:
+        rates = rates._replace(read_s=0.0)
+    outcome.usd = rates.usd(outcome.prompt_tokens, outcome.cached_tokens, outcome.completion_tokens)
+    outcome.joules = rates.joules(outcome.completion_tokens)

@@ -11,12 +11,16 @@ from dataclasses import dataclass
 
 from gpubalancer.board.budget_locks import BusyError
 from gpubalancer.board.budgets import Reservation, Till
-from gpubalancer.brain.budget import BudgetPlan, expected, refused
+from gpubalancer.brain.budget import expected, refused
 from gpubalancer.brain.budget_headers import limit_lines
-from gpubalancer.domain.budget import NOTHING, Claims, Refusal, Spending
+from gpubalancer.brain.budget_store import Held
+from gpubalancer.brain.price import HOUR_S, Rates, dearest
+from gpubalancer.domain.budget import MILLION, NOTHING, Claims, Refusal, Spending, Terms
 from gpubalancer.domain.errors import RequestError
 from gpubalancer.domain.outcome import Outcome
 from gpubalancer.domain.work import Work
+from gpubalancer.proxy.generation import Generation
+from gpubalancer.proxy.metering import Paying
 
 LABEL_BYTES = 512
 NANO, MILLI = 1_000_000_000, 1000
@@ -31,9 +35,23 @@ class Payment:
         streamed_tokens: asked a few times a second while the answer comes.
     """
 
-    reservation: Reservation
+    reservation: Held
     lines: bytes
+    now_ns: Callable[[], int]
     streamed_tokens: Callable[[], int] | None = None
+
+    def begin(self, prompt_tokens: int, rates: Rates) -> None:
+        """A backend that charges so much is about to get the request."""
+        if self.reservation.claims.priced:
+            price = rates.price.usd_per_million_tokens
+            read_usd = rates.price.usd_per_hour / HOUR_S * rates.read_s
+            prompt_usd = price.prompt + read_usd / max(1, prompt_tokens) * MILLION
+            self.reservation.rate(prompt_usd, rates.token_usd * MILLION, rates.token_joules)
+        self.reservation.sent(prompt_tokens)
+
+    def paying(self, rates: Rates) -> Paying:
+        """What pays for a stream that a budget may end."""
+        return Paying(self.reservation, rates, self.now_ns)
 
 
 class Cashier:
@@ -41,43 +59,45 @@ class Cashier:
 
     def __init__(self, till: Till) -> None:
         self._till = till
-        self._open: set[Reservation] = set()
-        self._payments: dict[Reservation, Payment] = {}
+        self._payments: dict[Held, Payment] = {}
 
-    async def reserve(
-        self, plan: BudgetPlan, work: Work, key: bytes | None, outcome: Outcome, patience_s: float
-    ) -> Payment | None:
+    async def reserve(self, generation: Generation, work: Work, key: bytes | None, outcome: Outcome) -> Payment | None:
         """Reserve what a request is expected to take; None if no budget applies.
 
         Arguments:
-            plan: the policy's budgets.
+            generation: the policy, whose `routing.queue` says how long a budget with `when_spent: queue` may hold it.
             work: the request.
             key: the SHA-256 of the key that it came with.
             outcome: its record.
-            patience_s: how long a budget with `when_spent: queue` lets it wait.
 
         Raises:
             RequestError: `rate_limit_exceeded`, `insufficient_quota`; `overloaded` if another process holds a lock.
         """
-        claims = plan.claims(work.tenant, work.model, key)
+        claims = generation.plan.claims(work.tenant, work.model, key)
         if claims is None:
             return None
+        spending = _expected(generation, work, claims)
+        patience_s = generation.policy.routing.queue.timeout_s
         label = f"{outcome.request_id}\n{work.tenant}\n{work.model or ''}".encode()[:LABEL_BYTES]
         while True:
-            found = self._reserve_now(claims, work, label)
+            found = self._reserve_now(claims, spending, label)
             if not isinstance(found, Refusal):
-                payment = Payment(found, limit_lines(found.standings()))
+                for terms in found.overdrawn:
+                    _note(outcome, terms, "would_refuse")
+                payment = Payment(found, limit_lines(found.standings()), self._till.now_ns)
                 self._payments[found] = payment
                 return payment
             wait_s = found.retry_after_s
             if found.terms.when_spent != "queue" or wait_s is None or wait_s > patience_s:
+                _note(outcome, found.terms, "refused")
                 raise self._refused(found, claims)
+            _note(outcome, found.terms, "queued")
             patience_s -= wait_s
             await asyncio.sleep(wait_s)
 
-    def _reserve_now(self, claims: Claims, work: Work, label: bytes) -> Reservation | Refusal:
+    def _reserve_now(self, claims: Claims, spending: Spending, label: bytes) -> Reservation | Refusal:
         try:
-            return self._till.reserve(claims, expected(work), self._till.now_ns(), label)
+            return self._till.reserve(claims, spending, self._till.now_ns(), label)
         except BusyError:
             raise RequestError("overloaded", "The budgets could not be read in time.", retry_after_s=1) from None
         except OSError:
@@ -115,6 +135,21 @@ class Cashier:
     def close(self) -> None:
         """Let the budgets go."""
         self._till.close()
+
+
+def _note(outcome: Outcome, terms: Terms, action: str) -> None:
+    """Record what a budget did with the request, once."""
+    said = (terms.owner, terms.unit, terms.per, action)
+    if said not in outcome.budget_actions:
+        outcome.budget_actions += (said,)
+
+
+def _expected(generation: Generation, work: Work, claims: Claims) -> Spending:
+    """What a request is expected to take; money and energy are reckoned only where a budget counts them."""
+    if not claims.priced:
+        return expected(work)
+    economy, eligible = generation.judge.method.economy, generation.fleet.eligible(work)
+    return expected(work, *dearest(economy, eligible, work.prompt_tokens, work.output_tokens_high))
 
 
 def _spending(outcome: Outcome) -> Spending:

@@ -6,12 +6,15 @@ out, whatever happened: an answer that was broken off, by whomever, is charged a
 
 from collections.abc import Callable
 
+from gpubalancer.brain.price import Rates
 from gpubalancer.domain.errors import RequestError
 from gpubalancer.domain.outcome import Outcome
 from gpubalancer.proxy.answers import last_words
 from gpubalancer.proxy.asking import hides_usage
+from gpubalancer.proxy.early_end import REPEATING_APIS, Cut
 from gpubalancer.proxy.endings import ABORTED, FAILED, was_aborted
 from gpubalancer.proxy.intake import Asked
+from gpubalancer.proxy.metering import BudgetMeter, note_stop
 from gpubalancer.proxy.stream_usage import StreamWatch, watch_stream
 from gpubalancer.proxy.usage import (
     ANSWER_BYTES_PER_TOKEN,
@@ -25,6 +28,7 @@ from gpubalancer.proxy.usage import (
 )
 from gpubalancer.wire.exchange import Exchange
 from gpubalancer.wire.heads import ResponseHead
+from gpubalancer.wire.metered import MeteredRelay
 from gpubalancer.wire.relay import Relay, WatchedRelay
 from gpubalancer.wire.tunnel import Tunnel
 from gpubalancer.wire.upstream import Upstream
@@ -40,6 +44,7 @@ async def relay_answer(
     outcome: Outcome,
     context_tokens: int | None,
     on_first: Callable[[], None],
+    rates: Rates | None = None,
 ) -> None:
     """Pass the answer on, and record how it ended and what it took.
 
@@ -52,21 +57,20 @@ async def relay_answer(
         outcome: of the request; gets times, tokens, and a reason if the backend failed.
         context_tokens: what the model can hold, None if that is not known.
         on_first: called when the first piece of the body has come.
+        rates: what the backend charges, where a budget may end the stream.
     """
     content_type = head.field(b"content-type") or b""
     outcome.streamed = content_type.startswith((b"text/event-stream", b"application/x-ndjson"))
     watch = watch_stream(asked.work.api, head, hides=hides_usage(asked))
     if asked.payment is not None and watch is not None:
         asked.payment.streamed_tokens = watch.counted_tokens
-    relay = Relay(exchange, on_first) if watch is None else WatchedRelay(exchange, watch, on_first)
+    relay = _relay(exchange, upstream, asked, outcome, watch, on_first, rates)
     exchange.source = upstream
-    # What is hidden from a body is missing from its length.
-    exchange.begin(head.status, lines, head.length if watch is None or not watch.hides else None)
+    # What is hidden from a body is missing from its length, and so is what a budget does not pay for.
+    is_whole = watch is None or not (watch.hides or isinstance(relay, MeteredRelay))
+    exchange.begin(head.status, lines, head.length if is_whole else None)
     try:
-        done = upstream.relay(relay)
-        if done is not None:
-            exchange.flush()
-            await done
+        await _until_passed(exchange, upstream, relay)
         if isinstance(relay, WatchedRelay) and relay.withheld and watch is not None:
             _break_off(exchange, outcome, content_type, relay, watch, watch.fault())
     except UpstreamError as error:
@@ -75,6 +79,50 @@ async def relay_answer(
         outcome.first_token_s, outcome.last_token_s = relay.first_s, relay.last_s
         if head.status < 300:
             _settle(exchange, asked, outcome, relay, watch, context_tokens)
+
+
+def _relay(
+    exchange: Exchange,
+    upstream: Upstream,
+    asked: Asked,
+    outcome: Outcome,
+    watch: StreamWatch | None,
+    on_first: Callable[[], None],
+    rates: Rates | None,
+) -> Relay:
+    """What passes the answer on: as it comes, watched where it is a stream, metered where a budget may end that."""
+    if watch is None:
+        return Relay(exchange, on_first)
+    if rates is None or asked.payment is None:
+        return WatchedRelay(exchange, watch, on_first)
+
+    claims = asked.payment.reservation.claims
+
+    def cut() -> Cut:
+        note_stop(outcome, claims)
+        sent = relay.passed if relay.passed is not None else watch.last_events()
+        said = asked.document.said if asked.document is not None else None
+        counted = asked.work.prompt_tokens, watch.counted_tokens()
+        answers, asks_usage = said.answers if said is not None else 1, not hides_usage(asked)
+        return Cut(outcome.path, sent, outcome.request_id, outcome.model, answers, *counted, asks_usage)
+
+    meter = BudgetMeter(asked.payment.paying(rates), watch, asked.work.api, cut)
+    relay = MeteredRelay(exchange, watch, meter, upstream, upstream.abort, on_first)
+    meter.go_on = relay.go_on
+    if asked.work.api in REPEATING_APIS:
+        relay.passed = []
+    return relay
+
+
+async def _until_passed(exchange: Exchange, upstream: Upstream, relay: Relay) -> None:
+    """Wait until all of the answer has gone on that will."""
+    done = upstream.relay(relay)
+    if isinstance(relay, MeteredRelay):
+        exchange.flush()
+        await relay.finished(done)
+    elif done is not None:
+        exchange.flush()
+        await done
 
 
 def _break_off(

@@ -63,8 +63,7 @@ class Service:
             note = partial(_note, generation, outcome)
             asked = await read_request(exchange, generation, route, tenant, self.study, note)
             if not self._answer_tokens(exchange, generation, route, asked, outcome):
-                patience_s = generation.policy.routing.queue.timeout_s
-                asked.payment = await self.cashier.reserve(generation.plan, asked.work, key, outcome, patience_s)
+                asked.payment = await self.cashier.reserve(generation, asked.work, key, outcome)
                 await self.courier.deliver(exchange, generation, asked, outcome)
         except RequestError as error:
             self._refuse(exchange, outcome, error)

@@ -162,9 +162,16 @@ class StreamWatch:
 
     def counted_tokens(self) -> int:
         """The events that carried something: what is charged where the engine reports nothing."""
-        seen = {id(piece): piece for piece in (self._head, *self.tail)}
-        empty = sum(self._empty_events(piece) for piece in seen.values())
+        empty = sum(map(self._empty_events, self.last_events()))
         return max(0, self.marked - empty)
+
+    def carries(self, piece: bytes) -> bool:
+        """True if a piece has an event that carries something."""
+        return piece.count(self.mark) > self._empty_events(piece)
+
+    def last_events(self) -> list[bytes]:
+        """The first piece and the last ones, whole events each."""
+        return list({id(piece): piece for piece in (self._head, *self.tail)}.values())
 
     def _empty_events(self, piece: bytes) -> int:
         return sum(self.mark in event and not _CONTENT.search(event) for event in self._event.findall(piece))

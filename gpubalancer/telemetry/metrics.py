@@ -174,6 +174,13 @@ METRICS: tuple[Counter | Gauge | Spread, ...] = (
         lambda sources: sources.tally.refused.items(),
     ),
     Counter(
+        "gpubalancer_budget_actions_total",
+        ("tenant", "unit", "per", "action"),
+        "Requests with which a budget did something, and which: `refused`, `would_refuse` (a shadow budget), `queued`, "
+        "`downgraded` or `stopped` (ended the stream).",
+        lambda sources: sources.tally.budget_actions.items(),
+    ),
+    Counter(
         "gpubalancer_upstream_cancelled_total",
         (),
         "Requests given up at their backend because the client had left.",

@@ -86,7 +86,7 @@ def test_a_slot_that_is_kept_stays_until_it_is_forgotten(own: Till) -> None:
 
 def test_more_can_be_reserved_for_a_longer_answer(file: BudgetFile, own: Till) -> None:
     """As long as it fits; the settlement gives all of it back."""
-    asked = claims(bucket("b", 60, 10**9), gauge("places", 1))
+    asked = claims(bucket("b", 60, 10**9, stops=True), gauge("places", 1))
     flying = held(own.reserve(asked, LARGE, 500))
     assert flying.covered_tokens == 20
     assert flying.extend(Spending(completion_tokens=10), 500)

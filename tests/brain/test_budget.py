@@ -85,7 +85,7 @@ def test_terms_are_found_by_their_id(plan: BudgetPlan) -> None:
 def test_what_is_expected_is_the_most_that_is_likely() -> None:
     """The prompt, and the high estimate of the answer."""
     work = Work("chat", "m", 0, False, 1.0, prompt_tokens=10, output_tokens=20, output_tokens_high=50)
-    assert expected(work, 7, 8) == Spending(10, 0, 50, 1, 7, 8)
+    assert expected(work, 7e-9, 0.008) == Spending(10, 0, 50, 1, 7, 8)
 
 
 @pytest.mark.parametrize(

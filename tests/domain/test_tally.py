@@ -161,6 +161,7 @@ def test_a_taken_delta_is_gone() -> None:
         "refused": [],
         "tiers": [],
         "spent": [],
+        "budget_actions": [],
         "overhead_s": None,
         "upstream_cancelled": 0,
         "streams_broken": 0,

@@ -8,23 +8,31 @@ from typing import Any
 import pytest
 
 from gpubalancer.board.budget_file import BudgetFile
-from gpubalancer.board.budget_layout import SLOT_COMPLETION
+from gpubalancer.board.budget_layout import SLOT_COMPLETION, SLOT_COMPLETION_RATE, SLOT_PROMPT_RATE, SLOT_SENT
 from gpubalancer.board.budgets import Till
-from gpubalancer.brain.budget import BudgetPlan
+from gpubalancer.brain.price import Rates
 from gpubalancer.domain.errors import RequestError
 from gpubalancer.domain.outcome import Outcome
 from gpubalancer.domain.work import Work
 from gpubalancer.policy.schema import Policy
+from gpubalancer.proxy.generation import build_generation
 from gpubalancer.proxy.paying import Cashier, Payment
+from gpubalancer.wire.sweep import Sweeper
+from tests.wire.fakes import Clock
 
 
 class Desk:
     """One cashier on a real file, and the plan of a tenant with these budgets."""
 
-    def __init__(self, folder: Path, *budgets: dict[str, Any]) -> None:
-        backends = [{"url": "http://127.0.0.1:9", "models": ["m"]}]
+    def __init__(self, folder: Path, *budgets: dict[str, Any], patience: str = "0.001s", **sections: Any) -> None:
+        price = {"usd_per_million_tokens": {"prompt": 1.0, "completion": 10.0}}
+        backends = [{"name": "e", "url": "http://127.0.0.1:9", "models": ["m"], "price": price}]
+        sections.setdefault("routing", {"queue": {"timeout": patience}})
         tenants = [{"name": "acme", "budgets": list(budgets)}, {"name": "free"}]
-        self.plan = BudgetPlan(Policy.model_validate({"backends": backends, "tenants": tenants}))
+        policy = Policy.model_validate({"backends": backends, "tenants": tenants, **sections})
+        clock = Clock()
+        self.generation = build_generation(1, policy, {"e": 0}, {}, None, clock, Sweeper(clock))
+        self.plan = self.generation.plan
         self.file = BudgetFile.create(folder / "budgets")
         self.till = Till(BudgetFile.attach(folder / "budgets"), 0)
         self.cashier = Cashier(self.till)
@@ -34,13 +42,11 @@ class Desk:
         self.cashier.close()
         self.file.close()
 
-    def reserve(
-        self, prompt: int = 10, output: int = 90, tenant: str = "acme", patience_s: float = 0.0
-    ) -> Payment | None:
+    def reserve(self, output: int = 90, tenant: str = "acme") -> Payment | None:
         """Reserve for a request."""
         work = Work("chat", "m", 0, streamed=False, deadline_s=float("inf"), tenant=tenant)
         work.prompt_tokens, work.output_tokens_high = 10, output
-        return asyncio.run(self.cashier.reserve(self.plan, work, None, Outcome("r", 0.0), patience_s))
+        return asyncio.run(self.cashier.reserve(self.generation, work, None, Outcome("r", 0.0)))
 
     def left(self) -> float:
         """What is left of the first budget."""
@@ -140,13 +146,46 @@ def test_progress_is_written_for_who_would_settle_after_us(desk: Desk) -> None:
 
 def test_a_budget_that_waits_is_tried_again_within_the_clients_patience(tmp_path: Path) -> None:
     """Beyond it the request is refused at once, with the time that it would take."""
-    desk = Desk(tmp_path, {"unit": "requests", "limit": 1, "per": "100ms", "when_spent": "queue"})
+    queueing = {"unit": "requests", "limit": 1, "per": "100ms", "when_spent": "queue"}
+    for patience, patient in (("1ms", False), ("5s", True)):
+        folder = tmp_path / patience
+        folder.mkdir()
+        desk = Desk(folder, queueing, patience=patience)
+        try:
+            assert desk.reserve() is not None
+            if patient:
+                assert desk.reserve() is not None
+            else:
+                with pytest.raises(RequestError) as caught:
+                    desk.reserve()
+                assert caught.value.code == "rate_limit_exceeded"
+        finally:
+            desk.close()
+
+
+def test_money_is_reserved_by_the_dearest_price(tmp_path: Path) -> None:
+    """So that requests at one time can't spend the same dollar."""
+    desk = Desk(tmp_path, {"unit": "usd", "limit": 0.0015, "per": "month"})
     try:
-        first = desk.reserve()
-        assert first is not None
-        with pytest.raises(RequestError) as caught:
-            desk.reserve(patience_s=0.0)
-        assert caught.value.code == "rate_limit_exceeded"
-        assert desk.reserve(patience_s=5.0) is not None
+        payment = desk.reserve()
+        assert payment is not None
+        assert desk.left() == pytest.approx(0.0015 - 10e-6 - 90 * 10e-6)
+        with pytest.raises(RequestError):
+            desk.reserve()
+        desk.cashier.settle(payment, ended(prompt_tokens=10, completion_tokens=9, usd=0.0001))
+        assert desk.left() == pytest.approx(0.0014)
+    finally:
+        desk.close()
+
+
+def test_a_dead_workers_money_is_known_beforehand(tmp_path: Path) -> None:
+    """What a backend charges is written beside the reservation before it gets the request."""
+    desk = Desk(tmp_path, {"unit": "usd", "limit": 1, "per": "month"})
+    try:
+        payment = desk.reserve()
+        assert payment is not None
+        payment.begin(10, Rates(desk.generation.policy.backends[0].price, 0.0, 0.0, 0.0))
+        cells = desk.till.slots.cells
+        assert (cells[SLOT_SENT], cells[SLOT_PROMPT_RATE], cells[SLOT_COMPLETION_RATE]) == (1, 10**9, 10**10)
     finally:
         desk.close()

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from gpubalancer.board import budget_layout as layout
 from gpubalancer.board.budget_file import BudgetFile
 from gpubalancer.board.budget_recovery import recover
 from gpubalancer.board.budgets import Reservation, Till
@@ -94,6 +95,16 @@ class Request:
     names: tuple[str, ...]
     held: Spending
     streamed: Spending = field(default=Spending())
+    more: int = 0
+    """Tokens that were reserved later, in the budgets that end an answer."""
+
+    def held_in(self, name: str) -> int:
+        """What is reserved in a budget."""
+        return amount(name, self.held, reserving=True) + (self.more if name in STOPPING else 0)
+
+
+STOPPING = frozenset(("key", "team"))
+"""Budgets that end an answer when they are spent."""
 
 
 def amount(name: str, spending: Spending, *, reserving: bool) -> int:
@@ -141,7 +152,7 @@ class Budgets(RuleBasedStateMachine):
             return gauge(name, limit)
         unit = "requests" if name == "calls" else "tokens"
         made: Callable[..., Terms] = bucket if model.kind == "bucket" else window
-        return made(name, limit, model.period, unit=unit)
+        return made(name, limit, model.period, unit=unit, stops=name in STOPPING)
 
     def reload(self, limits: dict[str, int]) -> None:
         self.limits |= limits
@@ -190,8 +201,7 @@ class Budgets(RuleBasedStateMachine):
         for name in request.names:
             model = self.models[name]
             model.pass_time(self.now)
-            held = amount(name, request.held, reserving=True)
-            model.settle(held, amount(name, spending, reserving=False))
+            model.settle(request.held_in(name), amount(name, spending, reserving=False))
 
     @precondition(lambda self: self.requests)
     @rule(data=st.data(), spending=SPENDINGS, keep=st.booleans())
@@ -211,6 +221,23 @@ class Budgets(RuleBasedStateMachine):
         request = self.requests.pop(data.draw(st.integers(0, len(self.requests) - 1)))
         request.reservation.release(self.now)
         self.settle_model(request, Spending())
+
+    @precondition(lambda self: self.requests)
+    @rule(data=st.data(), tokens=st.integers(1, 30))
+    def extend(self, data: st.DataObject, tokens: int) -> None:
+        """More is reserved exactly if it fits in all budgets that would end the answer."""
+        request = self.requests[data.draw(st.integers(0, len(self.requests) - 1))]
+        after = {name: _copy(self.models[name]) for name in request.names}
+        for model in after.values():
+            model.pass_time(self.now)
+        stopping = [model for name, model in after.items() if name in STOPPING]
+        fits = all(tokens <= model.left() for model in stopping)
+        assert request.reservation.extend(Spending(0, 0, tokens), self.now) == fits
+        if fits:
+            for model in stopping:
+                model.take(tokens)
+            self.models |= after
+            request.more += tokens
 
     @precondition(lambda self: self.requests)
     @rule(data=st.data(), spending=SPENDINGS)
@@ -243,8 +270,10 @@ class Budgets(RuleBasedStateMachine):
             self.recover(worker)
         self.tills = [till(self.path, worker) for worker in range(WORKERS)]
 
-    def recover(self, worker: int) -> None:
+    def recover(self, worker: int, made: Request | None = None) -> None:
+        """Settle what a worker left, in the order of its slots, after what it had settled itself (`made`)."""
         gone = [request for request in self.requests if request.worker == worker]
+        gone.sort(key=lambda request: (request is not made, request.reservation._slot))
         self.requests = [request for request in self.requests if request.worker != worker]
         by_id = {terms.id: terms for terms in self.terms.values()}
         found: list[Any] = []
@@ -287,10 +316,16 @@ class Budgets(RuleBasedStateMachine):
         request.reservation.sent(spending.prompt_tokens)
         request.reservation.progress(spending.completion_tokens)
         request.streamed = spending
+        before = self.last_op(request.worker)
         self.die(request.worker, stores, lambda dying: request.reservation.settle(spending, self.now, keep=True))
+        made = request if self.last_op(request.worker) != before else None
         self.tills[request.worker].close()
-        self.recover(request.worker)
+        self.recover(request.worker, made)
         self.tills[request.worker] = till(self.path, request.worker)
+
+    def last_op(self, worker: int) -> int:
+        """The number of the last change that a worker has begun to carry out."""
+        return self.file.cells[(layout.REDO_AT + worker * layout.REDO_BYTES) // layout.CELL_BYTES + layout.REDO_OP]
 
     @invariant()
     def what_is_left_is_what_the_model_says(self) -> None:
@@ -304,7 +339,7 @@ class Budgets(RuleBasedStateMachine):
             state, copy = terms.at(self.file.state(row), now), _copy(model)
             copy.pass_time(now)
             assert terms.remaining(state) == copy.left(), name
-            expected = sum(amount(name, each.held, reserving=True) for each in self.requests if name in each.names)
+            expected = sum(each.held_in(name) for each in self.requests if name in each.names)
             assert state[1] == model.reserved == expected, name
 
     def teardown(self) -> None:

@@ -172,8 +172,11 @@ def _ended_whole(client: socket.socket) -> bool:
 
 
 def _is_refused(port: int) -> bool:
+    """True once nobody listens; the kernel resets a connection that arrives in the very moment of closing."""
     try:
         with connect(port):
             return False
+    except ConnectionResetError:
+        return False
     except ConnectionRefusedError:
         return True

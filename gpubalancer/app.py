@@ -19,6 +19,7 @@ from typing import Any
 
 from gpubalancer import logs
 from gpubalancer.board.board import Board, BoardError
+from gpubalancer.board.prefixes import LEAST_BYTES, Prefixes
 from gpubalancer.brain.fleet import Discovery
 from gpubalancer.brain.tokens.tokenizer import TokenizerError
 from gpubalancer.brain.tokens.vocabularies import NAMES, known
@@ -56,7 +57,13 @@ class Balancer:
     """The supervisor's side of everything; what the admin port asks is answered here."""
 
     def __init__(
-        self, path: Path, policy: Policy, board: Board, treasury: Treasury, listeners: list[socket.socket]
+        self,
+        path: Path,
+        policy: Policy,
+        board: Board,
+        prefixes: Prefixes | None,
+        treasury: Treasury,
+        listeners: list[socket.socket],
     ) -> None:
         self._path = path
         self._board = board
@@ -70,7 +77,7 @@ class Balancer:
         self._senses = Senses(board, _say_alarm)
         self._discovered: dict[str, discover.Discovery] = {}
         self._inquiry = Inquiry(
-            board, lambda: self._reloader.policy, self._what_servers_said, lambda: self._supervisor.learned
+            board, prefixes, lambda: self._reloader.policy, self._what_servers_said, lambda: self._supervisor.learned
         )
         self._state = "starting"
         self._exposition = Exposition(self._sources())
@@ -209,6 +216,7 @@ async def serve(path: Path, policy: Policy, since: Fingerprint) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         workers = policy.listen.worker_count(os.cpu_count() or 1)
         board = Board.create(directory / "board", workers, len(policy.backends))
+        prefixes = _open_prefixes(directory / "prefixes", policy, board)
         treasury = Treasury(directory / "budgets")
     except OSError as error:
         raise StartError(f"The state directory {directory} can't be written: {error.strerror}.") from None
@@ -223,7 +231,7 @@ async def serve(path: Path, policy: Policy, since: Fingerprint) -> None:
     except OSError as error:
         where = f"{policy.listen.host}:{policy.listen.port}"
         raise StartError(f"The data port {where} can't be had: {os.strerror(error.errno or 0)}.") from None
-    await Balancer(path, policy, board, treasury, listeners).run(since)
+    await Balancer(path, policy, board, prefixes, treasury, listeners).run(since)
 
 
 async def work(index: int, channel_fd: int, listen_fd: int, board_path: Path, via: str) -> None:
@@ -272,6 +280,19 @@ def find_tokenizers(policy: Policy) -> list[str]:
         for name, model in policy.models.items()
         if model.tokenizer is not None and not known(model.tokenizer)
     ]
+
+
+def _open_prefixes(path: Path, policy: Policy, board: Board) -> Prefixes | None:
+    """The table of prefixes, empty; None where the policy wants none.
+
+    Raises:
+        OSError: it can't be made.
+    """
+    size_bytes = policy.routing.prefixes.table_bytes
+    if size_bytes >= LEAST_BYTES:
+        return Prefixes.create(path, size_bytes, board)
+    path.unlink(missing_ok=True)
+    return None
 
 
 def _check_certificates(policy: Policy) -> None:

@@ -15,12 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpubalancer.board.board import Board
+from gpubalancer.board.prefixes import Prefixes
 from gpubalancer.brain.experience import Experience
 from gpubalancer.brain.fleet import Discovery, build_fleet
 from gpubalancer.brain.insight import Insight, build_insight
-from gpubalancer.brain.live import Live
+from gpubalancer.brain.live import Cells
+from gpubalancer.brain.prefix import CacheShares
 from gpubalancer.control.explain import Scene, explain_request, read_question
 from gpubalancer.control.typical import typical_costs
+from gpubalancer.domain.work import Work
 from gpubalancer.policy.schema import Policy
 from gpubalancer.proxy.calibration import Rows, read_rows
 from gpubalancer.proxy.judging import Judge
@@ -33,6 +36,7 @@ class Inquiry:
 
     Arguments:
         board: the supervisor's.
+        prefixes: who has read what before; None if nobody remembers.
         policy: in force.
         discovered: what servers said of themselves.
         learned: what was measured of the backends.
@@ -41,11 +45,13 @@ class Inquiry:
     def __init__(
         self,
         board: Board,
+        prefixes: Prefixes | None,
         policy: Callable[[], Policy],
         discovered: Callable[[], Mapping[str, Discovery]],
         learned: Callable[[], Rows],
     ) -> None:
         self._board = board
+        self._prefixes = prefixes
         self._policy = policy
         self._discovered = discovered
         self._learned = learned
@@ -67,7 +73,14 @@ class Inquiry:
             # What the first worker has learned of tokens, as it last wrote it down.
             experience = Experience.from_state(load_state(self._board.path.with_name("learned-0.json")))
             judge = self._judge(policy)
-            scene = Scene(policy, judge.fleet, judge.method, self._live(judge), self._insight[1], experience)
+            outlook, now_s = self._outlook(experience.cached), time.monotonic()
+
+            def cached(work: Work) -> Cells | None:
+                found = outlook.cached(judge, work, now_s)
+                return None if found is None else found.tokens
+
+            live, salt = outlook.live(judge, now_s, None), self._prefixes.salt if self._prefixes is not None else None
+            scene = Scene(policy, judge.fleet, judge.method, live, self._insight[1], experience, salt, cached)
             random = Random()  # noqa: S311  decides between equals
             table, _ = await asyncio.to_thread(explain_request, question, scene, time.time(), random)
         return table.to_json()
@@ -75,15 +88,16 @@ class Inquiry:
     def typical_costs(self) -> dict[str, dict[str, float]]:
         """By backend and term, what a typical request would cost now."""
         judge = self._judge(self._policy())
-        return typical_costs(judge.fleet, judge.method, self._live(judge))
+        live = self._outlook(None).live(judge, time.monotonic(), None)
+        return typical_costs(judge.fleet, judge.method, live)
 
     def _judge(self, policy: Policy) -> Judge:
         judge = Judge(policy, build_fleet(policy, self._board.rows(), self._discovered()))
         judge.learn(read_rows(self._learned()))
         return judge
 
-    def _live(self, judge: Judge) -> Live:
-        return Outlook(self._board, self._in_flight).live(judge, time.monotonic(), None)
+    def _outlook(self, shares: CacheShares | None) -> Outlook:
+        return Outlook(self._board, self._in_flight, self._prefixes, shares)
 
     def _in_flight(self) -> NDArray[np.int32]:
         total: NDArray[np.int32] = self._board.all_in_flight.sum(axis=0, dtype=np.int32)

@@ -110,6 +110,8 @@ class Senses:
         if row is not None:
             self._board.up[row] = 1 if health.up else 0
             self._board.probed_s[row] = time.time()
+            if not health.up:
+                self.columns.record_down(name)
 
 
 def target_of(backend: Backend, found: discover.Discovery | None) -> probes.Target:

@@ -36,7 +36,7 @@ TOP: Mapping[str, frozenset[str]] = {
     "logs": frozenset(("domain",)),
     "demo": frozenset(),
     "usage_command": frozenset(("ledger", "policy")),
-    "inquiry": frozenset(("board", "brain", "control", "policy", "proxy")),
+    "inquiry": frozenset(("board", "brain", "control", "domain", "policy", "proxy")),
     "sensing": frozenset(("board", "domain", "policy", "telemetry", "wire")),
     "explain_command": frozenset(("brain", "control", "domain", "policy")),
     "cli": frozenset(("app", "control", "demo", "explain_command", "logs", "policy", "sim", "telemetry", PACKAGE)),

@@ -65,6 +65,7 @@ class Board:
         speed_fraction: clock of its slowest GPU against what it should be; 1 if unknown.
         power_watts: of its GPUs together; NaN if unknown.
         gpu_at_s: monotonic time of the last word on its GPUs; 0 if never.
+        cached_since_s: what the engine had read before this monotonic second, it has forgotten; 0 for nothing.
         in_flight: requests leased.
         prefill_tokens: uncached prompt tokens sent whose first token has not come.
         context_tokens: prompt and output tokens of the requests in flight.
@@ -101,6 +102,7 @@ class Board:
         self.speed_fraction: NDArray[np.float64] = shared["speed_fraction"]
         self.power_watts: NDArray[np.float64] = shared["power_watts"]
         self.gpu_at_s: NDArray[np.float64] = shared["gpu_at_s"]
+        self.cached_since_s: NDArray[np.int64] = shared["cached_since_s"]
         self.all_in_flight: NDArray[np.int32] = shared["in_flight"]
         self._use_rows(int(self._header["rows_used"][0]))
 
@@ -273,7 +275,7 @@ class Board:
         self.workers = workers
         self._use_rows(rows_used)
         # The monotonic clock begins anew with the machine, and the file may be older than that.
-        self.scraped_s[:], self.gpu_at_s[:] = 0.0, 0.0
+        self.scraped_s[:], self.gpu_at_s[:], self.cached_since_s[:] = 0.0, 0.0, 0
         self._header["workers"] = workers
         self._header["rows_used"] = rows_used
         self._header["pid"] = os.getpid()

@@ -4,7 +4,8 @@ The file is a header page and then columns, each starting on a page. A column ha
 worker and backend row. Every worker's part of such a column is a whole number of cache lines, so that two workers never
 write to the same line. The sizes are fixed when the file is made; another layout is another file.
 
-Times of `scraped_s` and `gpu_at_s` are of the monotonic clock, which all processes of a machine share; 0 is never.
+Times of `scraped_s`, `gpu_at_s` and `cached_since_s` are of the monotonic clock, which all processes of a machine
+share; 0 is never.
 
 To add a column: a row in `COLUMNS`, and a new `VERSION`.
 """
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 MAGIC = b"gpubalbd"
-VERSION = 2
+VERSION = 3
 WORKERS_LIMIT = 64
 WORKER_ROWS = 2 * WORKERS_LIMIT
 """Rows in every file, used or not, 4.5 MiB at 1,024 backends: as many workers of a dead supervisor may still live."""
@@ -100,6 +101,8 @@ COLUMNS = (
     Column("speed_fraction", np.float64, "supervisor", unset=1.0),
     Column("power_watts", np.float64, "supervisor", unset=NAN),
     Column("gpu_at_s", np.float64, "supervisor"),
+    # What its engine had read before this second of the monotonic clock, it has forgotten.
+    Column("cached_since_s", np.int64, "supervisor"),
     Column("in_flight", np.int32, OWN, per_worker=True),
     Column("prefill_tokens", np.int64, OWN, per_worker=True),
     Column("context_tokens", np.int64, OWN, per_worker=True),

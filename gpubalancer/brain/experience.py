@@ -1,4 +1,6 @@
-"""What has been learned of tokens: how many a text has, and how long answers are. It outlives requests and policies.
+"""What has been learned of tokens: how many a text has, how long answers are, how many were cached.
+
+It outlives requests and policies.
 
 `expect` fills in what a request will need; `learn` is told what it took. What is learned is written down as JSON from
 time to time (`to_state`), so that a restart forgets little.
@@ -10,6 +12,7 @@ from typing import Any
 from gpubalancer.brain.content import Content
 from gpubalancer.brain.learned import Extent, TextTokens, measure
 from gpubalancer.brain.outputs import OutputLengths
+from gpubalancer.brain.prefix import CacheShares
 from gpubalancer.brain.tokens.counting import Plan
 from gpubalancer.domain.work import Work
 
@@ -42,6 +45,7 @@ class Experience:
 
     ratios: TextTokens = field(default_factory=TextTokens)
     lengths: OutputLengths = field(default_factory=OutputLengths)
+    cached: CacheShares = field(default_factory=CacheShares)
 
     def expect(self, work: Work, content: Content, plan: Plan, counted: Counted) -> Basis:
         """Fill in the work's tokens.
@@ -71,7 +75,11 @@ class Experience:
 
     def to_state(self) -> dict[str, Any]:
         """Everything learned, as JSON."""
-        return {"text_tokens": self.ratios.to_state(), "output_lengths": self.lengths.to_state()}
+        return {
+            "text_tokens": self.ratios.to_state(),
+            "output_lengths": self.lengths.to_state(),
+            "cached_shares": self.cached.to_state(),
+        }
 
     @classmethod
     def from_state(cls, state: object) -> "Experience":
@@ -81,4 +89,5 @@ class Experience:
         return cls(
             TextTokens.from_state(state.get("text_tokens")),
             OutputLengths.from_state(state.get("output_lengths")),
+            CacheShares.from_state(state.get("cached_shares")),
         )

@@ -41,6 +41,7 @@ class Row:
         dropped: the constraint that dropped it, None where it could have been taken.
         terms: the summands of its cost in seconds, empty where a constraint rules it out for good.
         total_s, ttft_s, tpot_s, usd: cost and predictions; None with empty terms.
+        cached_tokens: of the prompt, what it is expected to have read before.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Row:
     ttft_s: float | None = None
     tpot_s: float | None = None
     usd: float | None = None
+    cached_tokens: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +119,8 @@ def _row(evidence: Evidence, index: int, dropped: str | None, weight: Weight[flo
     economy, load = row_of(evidence.method.economy, index), evidence.live.load_of(index)
     prefer_s = float(evidence.fleet.preference_s(evidence.work)[index])
     terms = terms_of(weight, economy, load, evidence.method.weights, prefer_s)._asdict()
-    return Row(name, dropped, terms, weight.total_s, weight.ttft_s, weight.tpot_s, weight.usd)
+    times = weight.total_s, weight.ttft_s, weight.tpot_s
+    return Row(name, dropped, terms, *times, weight.usd, load.cached_tokens)
 
 
 def _late(evidence: Evidence, weights: dict[int, Weight[float]]) -> set[int]:
@@ -200,4 +203,5 @@ def _row_to_json(row: Row) -> dict[str, Any]:
         "ttft_s": row.ttft_s,
         "tpot_s": row.tpot_s,
         "usd": row.usd,
+        "cached_tokens": round(row.cached_tokens),
     }

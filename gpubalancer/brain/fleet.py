@@ -10,6 +10,7 @@ among it: it hardly ever decides, and it would make every request its own kind.
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TypeVar
 
 import numpy as np
@@ -63,6 +64,11 @@ class Fleet:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    @cached_property
+    def index_of_row(self) -> Mapping[int, int]:
+        """The inverse of `rows`."""
+        return {row: index for index, row in enumerate(self.rows.tolist())}
 
     def resolve(self, asked: str) -> str | None:
         """The public name of a model that a client asked for; None if nobody serves it."""

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gpubalancer.brain.content import Content
+from gpubalancer.brain.prefix import prefix_of, salt_of
 from gpubalancer.brain.rules import Rules, compile_rules
 from gpubalancer.brain.sensitivity.scan import Messages, Scan, Scanner
 from gpubalancer.brain.tokens.book import TokenBook
@@ -28,6 +29,7 @@ class Insight:
     rules: Rules
     refuses_injection: bool
     unread_takes_max_tier: bool
+    shares_prefixes: bool
 
 
 def build_insight(policy: Policy, seed: int, earlier: Insight | None) -> Insight:
@@ -50,6 +52,7 @@ def build_insight(policy: Policy, seed: int, earlier: Insight | None) -> Insight
         rules=compile_rules(policy),
         refuses_injection=policy.sensitivity.injection.action == "refuse",
         unread_takes_max_tier=policy.sensitivity.unread == "max_tier",
+        shares_prefixes=policy.routing.prefixes.scope == "all",
     )
 
 
@@ -61,6 +64,12 @@ def texts_of(content: Content) -> Messages:
     if content.extras:
         messages.append(content.extras)
     return messages
+
+
+def note_prefix(work: Work, content: Content, insight: Insight, table_salt: int) -> None:
+    """Name the beginnings of the prompt, for the table of this salt."""
+    owner = None if insight.shares_prefixes else work.tenant
+    work.prefix = prefix_of(content, salt_of(table_salt, owner, work.model))
 
 
 def note_findings(work: Work, scan: Scan, insight: Insight, tenant: Tenant, ranks: Mapping[str, int]) -> None:

@@ -38,7 +38,7 @@ class Tightness:
         if not (predicted_s > 0.0 and 0.0 < measured_s < math.inf):
             return
         ratio = self.ratio(now_s)
-        late = math.log(measured_s / predicted_s / ratio)
+        late = math.log(measured_s) - math.log(predicted_s) - math.log(ratio)
         step = STEP * (1 - LATE_FRACTION) * (1 + STEEPNESS * late) if late > 0 else -STEP * LATE_FRACTION
         moved = min(max(ratio * math.exp(min(step, 1.0)), self.least), MOST)
         self._log_offset, self._at_s = math.log(moved / self.usual), now_s

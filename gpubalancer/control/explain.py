@@ -6,7 +6,7 @@ nothing but the policy. The answer is the table of `brain.explain`. Nothing is s
 are not asked, and no text of the request is in it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
@@ -22,8 +22,8 @@ from gpubalancer.brain.document import Document, read_document
 from gpubalancer.brain.experience import Experience, count
 from gpubalancer.brain.explain import Evidence, Explanation, explain
 from gpubalancer.brain.fleet import Discovery, Fleet, build_fleet
-from gpubalancer.brain.insight import Insight, build_insight, note_findings, note_unread, texts_of
-from gpubalancer.brain.live import Live
+from gpubalancer.brain.insight import Insight, build_insight, note_findings, note_prefix, note_unread, texts_of
+from gpubalancer.brain.live import Cells, Live
 from gpubalancer.brain.method import Method, method_of
 from gpubalancer.brain.routes import CLAIMED, Route, find_route, model_in_path
 from gpubalancer.domain.errors import RequestError
@@ -64,6 +64,10 @@ class Scene:
     live: Live
     insight: Insight
     experience: Experience
+    prefix_salt: int | None = None
+    """Of the table of prefixes; None where nobody remembers who has read what."""
+    cached: Callable[[Work], Cells | None] = lambda _: None
+    """How many tokens of a prompt each backend is expected to have read before; None if nobody has."""
 
 
 def read_question(content: bytes) -> Question:
@@ -111,8 +115,9 @@ def explain_request(question: Question, scene: Scene, wall_s: float, random: Ran
     """
     policy, fleet = scene.policy, scene.fleet
     work = _understand(question, scene, wall_s)
-    choice = choose(fleet, work, scene.live, None, random, scene.method)
-    table = explain(Evidence(fleet, work, scene.live, None, scene.method, 0.0, choice), policy.hash)
+    live = replace(scene.live, cached_tokens=scene.cached(work))
+    choice = choose(fleet, work, live, None, random, scene.method)
+    table = explain(Evidence(fleet, work, live, None, scene.method, 0.0, choice), policy.hash)
     known = {"tier": policy.tiers[work.tier].name, "counted": work.counted}
     return replace(table, work=table.work | known), work
 
@@ -190,6 +195,8 @@ def _understand(question: Question, scene: Scene, wall_s: float) -> Work:
     else:
         plan = insight.book.plan(document.said, work.model)
         scene.experience.expect(work, document.said, plan, count(plan))
+        if scene.prefix_salt is not None:
+            note_prefix(work, document.said, insight, scene.prefix_salt)
         note_findings(work, insight.scanner_apart.scan(texts_of(document.said)), insight, tenant, ranks)
     insight.rules.apply(work, question.fields, wall_s)
     return work

@@ -34,6 +34,8 @@ def render(shown: Shown) -> str:
     terms = [term for term in _terms(rows) if any(row["terms"].get(term) for row in rows)]
     heads = ["backend", *terms, *(["total", "TTFT", "TPOT", "(seconds)"] if terms else [""])]
     table = [heads, *(_cells(row, terms, shown["choice"]) for row in rows)]
+    if any(row.get("cached_tokens") for row in rows):
+        table = [[line[0], cached, *line[1:]] for line, cached in zip(table, _cached(rows), strict=True)]
     notes = [f"Note: {note}." for note in shown.get("notes", ())]
     parts = [_request(shown["work"]), _aligned(table), [_verdict(shown), f"Policy {shown['policy']}.", *notes]]
     return "\n\n".join("\n".join(part) for part in parts) + "\n"
@@ -74,6 +76,11 @@ def _cells(row: Shown, terms: Sequence[str], choice: str | None) -> list[str]:
         cells = [""] * (len(terms) + 3 if terms else 0)
     verdict = "<- chosen" if row["name"] == choice else DROPPED.get(dropped, dropped) if dropped else ""
     return [row["name"], *cells, verdict]
+
+
+def _cached(rows: Sequence[Shown]) -> list[str]:
+    """The column of what each backend has read before."""
+    return ["cached tokens", *(f"{row['cached_tokens']:,}" if row["terms"] else "" for row in rows)]
 
 
 def _aligned(table: Sequence[Sequence[str]]) -> list[str]:

@@ -62,6 +62,8 @@ class Outcome:
     response_bytes: int = 0
     prompt_tokens: int = 0
     cached_tokens: int = 0
+    cached_known: bool = False
+    """The engine told how many tokens were cached, be it none."""
     completion_tokens: int = 0
     usage_source: str = ""
     """Where the tokens come from: `reported` by the engine, `counted` from the stream's events, or `estimated`; empty

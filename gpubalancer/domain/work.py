@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Risk = Literal["injection"]
 
@@ -48,6 +48,17 @@ class Preference:
     """How many seconds more a backend that fits may cost than one that does not."""
 
 
+class Prefix(NamedTuple):
+    """A prompt's text by its beginnings: equal names are equal beginnings, of one model and one tenant."""
+
+    names: tuple[int, ...]
+    """64-bit hashes, the shortest beginning first."""
+    ends_bytes: tuple[int, ...]
+    """Where in the text each of them ends."""
+    size_bytes: int
+    """Of the whole text, above 0."""
+
+
 @dataclass(slots=True)
 class Work:
     """One request, classified. Made once, before anything is decided."""
@@ -89,8 +100,8 @@ class Work:
     findings: tuple[Finding, ...] = ()
     affinity: int = 0
     """64-bit hash of what the client's requests of one session share; 0 for nothing."""
-    prefix: tuple[int, ...] = ()
-    """Chained 64-bit hashes of the prompt's blocks, salted by the tenant; block i covers blocks 0..i."""
+    prefix: Prefix | None = None
+    """The prompt's text by its beginnings; None where an engine has no use for having read one before."""
     required: tuple[Selection, ...] = ()
     """Rules' `require`: every one must fit the backend."""
     denied_kinds: frozenset[str] = frozenset()

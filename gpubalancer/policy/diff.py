@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from gpubalancer.policy.faults import dotted
 from gpubalancer.policy.schema import Policy
 
-RESTART = (("listen",), ("admin", "host"), ("admin", "port"), ("state",))
+RESTART = (("listen",), ("admin", "host"), ("admin", "port"), ("state",), ("routing", "prefixes", "table_bytes"))
 """Settings that belong to what is made once at the start: sockets, workers, the board, the stores."""
 
 

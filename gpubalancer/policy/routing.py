@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from gpubalancer.policy.fields import Number, Part, Timeout, count, duration, later, whole
+from gpubalancer.policy.fields import Number, Part, Timeout, count, duration, later, size, whole
 from gpubalancer.policy.rules import Rule
 
 
@@ -59,6 +59,25 @@ class Queue(Part):
     timeout_s: Timeout = Field(default=30.0, alias="timeout", description="Longest wait before a request is refused.")
 
 
+class Prefixes(Part):
+    """What is remembered of who has read which beginnings of prompts, so that they are not read twice."""
+
+    table_bytes: Annotated[int, size(0)] = Field(
+        default=16 << 20,
+        description="Memory that all workers share for it, in powers of two; below 64KiB nothing is remembered.",
+    )
+    scope: Literal["tenant", "all"] = Field(
+        default="tenant",
+        description="Whose beginnings count: the tenant's own, or those of `all`, where the time that an answer takes "
+        "can tell one tenant that another has sent the same.",
+    )
+    forget_after_s: Annotated[float, duration()] = Field(
+        default=3600.0,
+        alias="forget_after",
+        description="Age at which it is forgotten, 12h at most; sooner where an engine tells how much it holds.",
+    )
+
+
 class Timeouts(Part):
     """How long a backend may be silent."""
 
@@ -82,6 +101,9 @@ class Routing(Part):
     weights: Weights = Field(default=Weights(), description="What counts in the cost of a backend.")
     retries: Retries = Field(default=Retries(), description="When another backend is tried.")
     queue: Queue = Field(default=Queue(), description="Requests that wait for a slot.")
+    prefixes: Prefixes = Field(
+        default=Prefixes(), description="What is remembered of the beginnings of prompts and of who has read them."
+    )
     timeouts: Timeouts = Field(default=Timeouts(), description="How long a backend may be silent.")
     rules: tuple[Rule, ...] = Field(
         default=(), description="What shall be different for some requests; all that match apply, in their order."

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from random import Random
 
 import numpy as np
@@ -82,7 +83,9 @@ class Courier:
                 await asyncio.sleep(backoff_s(outcome.attempts, retries.backoff_s, self.random.random()))
 
     def _learn(self, place: Place, asked: Asked, outcome: Outcome) -> None:
-        """Keep what an answer showed of its backend's speed."""
+        """Keep what an answer showed of its backend's speed, and of what it had read before."""
+        if outcome.cached_known and not outcome.reason:
+            self.placer.learn(place, outcome.backend, outcome.cached_tokens)
         if place.forecast is None or outcome.reason or outcome.status >= 300 or not outcome.streamed:
             return
         reported = outcome.prompt_tokens - outcome.cached_tokens if outcome.usage_source == "reported" else 0
@@ -143,8 +146,9 @@ class Courier:
             context_tokens = model.context_tokens if model is not None else None
             may_stop = asked.payment is not None and asked.payment.reservation.claims.stops
             rates = _rates(generation, place, asked.work) if may_stop else None
-            read = place.burden.read
-            await relay_answer(exchange, upstream, lines, head, asked, outcome, context_tokens, read, rates)
+            # What was refused was not read.
+            on_first = partial(self.placer.began, place, asked.work) if head.status < 300 else place.burden.read
+            await relay_answer(exchange, upstream, lines, head, asked, outcome, context_tokens, on_first, rates)
 
     async def _answer(
         self,

@@ -15,12 +15,14 @@ class Judge:
         fleet: the backends.
         method: costs, SLO and weights, as `brain.choose` wants them.
         watts: power of each backend under load, 0 where it is not known.
+        remembers_s: the age at which it is forgotten who has read a prompt's beginning.
         fades_s: the age at which an engine's or a sensor's word counts for 37 %.
     """
 
     def __init__(self, policy: Policy, fleet: Fleet) -> None:
         self.fleet = fleet
         self.fades_s = policy.telemetry.stale_after_s
+        self.remembers_s = int(policy.routing.prefixes.forget_after_s)
         self._economy = build_economy(policy, fleet)
         self._routing = policy.routing
         self.method = method_of(policy.routing, self._economy)

@@ -6,29 +6,60 @@ fleet.
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gpubalancer.board.board import Board
 from gpubalancer.board.layout import Hardware, Loaded
+from gpubalancer.board.prefixes import Prefixes
 from gpubalancer.brain.fleet import Flags
 from gpubalancer.brain.live import Cells, Live
 from gpubalancer.brain.method import FEW
+from gpubalancer.brain.prefix import CacheShares, foreseen_tokens
 from gpubalancer.brain.reckon import Others, believed_speed, reckon_others
+from gpubalancer.domain.work import Work
 from gpubalancer.proxy.judging import Judge
 
 FRESH_S = 0.02
 _NOT_SERVING = int(Loaded.LOADING | Loaded.SLEEPING)
 
 
+class Cached(NamedTuple):
+    """Who has read how much of one prompt before.
+
+    Attributes:
+        foreseen: tokens by index in the fleet, as the table has them; those who have read nothing are left out.
+        tokens: for each backend, what is reckoned with.
+    """
+
+    foreseen: dict[int, float]
+    tokens: Cells
+
+
 class Outlook:
     """The state of the fleet, for one worker's choices."""
 
-    def __init__(self, board: Board, total: Callable[[], NDArray[np.int32]]) -> None:
-        """`total`: requests in flight by row, all workers together."""
+    def __init__(
+        self,
+        board: Board,
+        total: Callable[[], NDArray[np.int32]],
+        prefixes: Prefixes | None = None,
+        shares: CacheShares | None = None,
+    ) -> None:
+        """What choices are made from.
+
+        Arguments:
+            board: attached.
+            total: requests in flight by row, all workers together.
+            prefixes: who has read what; None if nobody remembers.
+            shares: how far that can be relied on.
+        """
         self._board = board
         self._total = total
+        self._prefixes = prefixes
+        self._shares = shares or CacheShares()
         self._rows_used = board.rows_used_cell()
         self._prefill: NDArray[np.int64] = board.all_of("prefill_tokens")
         self._context: NDArray[np.int64] = board.all_of("context_tokens")
@@ -39,13 +70,14 @@ class Outlook:
         self._others: Others | None = None
         self._speed: Cells | None = None
 
-    def live(self, judge: Judge, now_s: float, lost: Flags | None) -> Live:
+    def live(self, judge: Judge, now_s: float, lost: Flags | None, cached: Cached | None = None) -> Live:
         """The fleet now.
 
         Arguments:
             judge: whose fleet it is.
             now_s: of the monotonic clock.
             lost: backends whose last slot was taken by somebody else in this very moment.
+            cached: who has read the prompt in question before.
         """
         if judge is not self._judge or now_s - self._looked_s >= FRESH_S:
             self._look(judge, now_s)
@@ -65,6 +97,7 @@ class Outlook:
             prefill_tokens=columns[1],
             context_tokens=columns[2],
             others=self._others,
+            cached_tokens=None if cached is None else cached.tokens,
             speed_fraction=self._speed,
         )
 
@@ -75,6 +108,25 @@ class Outlook:
             return first
         everybody: NDArray[np.int64] = np.add.reduce(column[:rows_used], axis=0)
         return everybody
+
+    def cached(self, judge: Judge, work: Work, now_s: float) -> Cached | None:
+        """Who has read how much of a prompt before; None if nobody has."""
+        prefix = work.prefix
+        if prefix is None or self._prefixes is None:
+            return None
+        found = self._prefixes.find(prefix.names, int(now_s), judge.remembers_s)
+        if not found:
+            return None
+        fleet, foreseen = judge.fleet, {}
+        tokens: Cells = [0.0] * len(fleet) if len(fleet) <= FEW else np.zeros(len(fleet), np.float32)
+        for row, place in found.items():
+            index = fleet.index_of_row.get(row)
+            if index is not None:
+                foreseen[index] = foreseen_tokens(prefix, place, work.prompt_tokens)
+                share = self._shares.share(fleet.names[index])
+                # The last token is always computed anew: its pass gives the next one.
+                tokens[index] = max(0.0, min(foreseen[index] * share, work.prompt_tokens - 1.0))
+        return Cached(foreseen, tokens)
 
     def _look(self, judge: Judge, now_s: float) -> None:
         """Look at what changes seldom."""

@@ -17,10 +17,12 @@ import numpy as np
 
 from gpubalancer.board.board import Board
 from gpubalancer.board.burdens import Burden, Burdens
+from gpubalancer.board.prefixes import Prefixes
 from gpubalancer.board.slots import Lease, Slots
 from gpubalancer.brain.choose import choose
 from gpubalancer.brain.fleet import Flags, signature
 from gpubalancer.brain.health import Health
+from gpubalancer.brain.prefix import CacheShares
 from gpubalancer.brain.verdict import Choice
 from gpubalancer.brain.weighed import Forecast
 from gpubalancer.domain.errors import RequestError
@@ -44,6 +46,8 @@ class Place:
     lease: Lease
     burden: Burden
     forecast: Forecast | None
+    foreseen_tokens: float = 0.0
+    """Of the prompt, what the table of prefixes says that the backend has read before."""
 
 
 class Line:
@@ -89,11 +93,33 @@ class Line:
 class Placer:
     """Finds places for one worker's requests."""
 
-    def __init__(self, board: Board, slots: Slots, health: Health, clock: Callable[[], float], random: Random) -> None:
+    def __init__(
+        self,
+        board: Board,
+        slots: Slots,
+        health: Health,
+        clock: Callable[[], float],
+        random: Random,
+        prefixes: Prefixes | None = None,
+        shares: CacheShares | None = None,
+    ) -> None:
+        """What a worker places by.
+
+        Arguments:
+            board: attached.
+            slots: this worker's.
+            health: what it has seen of backends.
+            clock: monotonic seconds.
+            random: decides between equals.
+            prefixes: who has read what before; None if nobody remembers.
+            shares: how far that can be relied on.
+        """
         self.waiting = 0
         self._slots = slots
         self._burdens = Burdens(board, slots)
-        self._outlook = Outlook(board, slots.total)
+        self._outlook = Outlook(board, slots.total, prefixes, shares)
+        self._prefixes = prefixes
+        self._shares = shares
         self._health = health
         self._clock = clock
         self._random = random
@@ -111,8 +137,9 @@ class Placer:
 
     def _take(self, judge: Judge, work: Work, tried: Flags | None, now_s: float, waited_s: float) -> Place | Choice:
         fleet, lost = judge.fleet, None
+        cached = self._outlook.cached(judge, work, now_s) if work.prefix is not None else None
         while True:
-            live = self._outlook.live(judge, now_s, lost)
+            live = self._outlook.live(judge, now_s, lost, cached)
             choice = choose(fleet, work, live, tried, self._random, judge.method, waited_s)
             if choice.index is None:
                 return choice
@@ -121,7 +148,8 @@ class Placer:
             if lease is not None:
                 fresh_tokens = work.prompt_tokens - (choice.forecast.load.cached_tokens if choice.forecast else 0.0)
                 burden = self._burdens.add(row, max(0, int(fresh_tokens)), work.prompt_tokens + work.output_tokens // 2)
-                return Place(choice.index, lease, burden, choice.forecast)
+                foreseen = cached.foreseen.get(choice.index, 0.0) if cached is not None else 0.0
+                return Place(choice.index, lease, burden, choice.forecast, foreseen)
             lost = np.zeros(len(fleet), dtype=np.bool_) if lost is None else lost
             lost[choice.index] = True
 
@@ -172,6 +200,17 @@ class Placer:
                 self._lines.pop(kind, None)
             else:
                 line.call()
+
+    def began(self, place: Place, work: Work) -> None:
+        """The first token of an answer has come: its backend has read the prompt."""
+        place.burden.read()
+        if work.prefix is not None and self._prefixes is not None:
+            self._prefixes.enter(work.prefix.names, place.lease.row, int(self._clock()))
+
+    def learn(self, place: Place, backend: str, cached_tokens: int) -> None:
+        """So many tokens of a prompt its backend had read before, by its own word."""
+        if place.foreseen_tokens and self._shares is not None:
+            self._shares.learn(backend, place.foreseen_tokens, cached_tokens)
 
     def give_back(self, place: Place) -> None:
         """End a request's stay, and let the lines move."""

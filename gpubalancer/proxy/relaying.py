@@ -169,6 +169,7 @@ def _settle(
     charged = charge(reports, known)
     outcome.prompt_tokens, outcome.cached_tokens = charged.prompt_tokens, charged.cached_tokens
     outcome.completion_tokens = charged.completion_tokens
+    outcome.cached_known = charged.source == "reported" and any(report.tells_cached for report in reports)
     outcome.usage_source, outcome.usage_doubts = charged.source, charged.doubts
     if charged.doubts and not outcome.detail:
         outcome.detail = f"{outcome.backend}: usage reported was {', '.join(charged.doubts)}"

@@ -13,7 +13,7 @@ from typing import TypeVar
 from gpubalancer.brain.content import heavy
 from gpubalancer.brain.document import Document, read_document
 from gpubalancer.brain.experience import Basis, Counted, Experience, count
-from gpubalancer.brain.insight import Insight, note_findings, note_unread, texts_of
+from gpubalancer.brain.insight import Insight, note_findings, note_prefix, note_unread, texts_of
 from gpubalancer.brain.routes import Route
 from gpubalancer.brain.sensitivity.scan import Scan
 from gpubalancer.brain.tokens.counting import Plan
@@ -26,9 +26,16 @@ T = TypeVar("T")
 class Study:
     """Reads one worker's requests, and learns from how they end."""
 
-    def __init__(self, experience: Experience, wall_clock: Callable[[], float]) -> None:
-        """`wall_clock`: seconds since 1970, for rules about the time of day."""
+    def __init__(self, experience: Experience, wall_clock: Callable[[], float], prefix_salt: int | None = None) -> None:
+        """What a worker begins with.
+
+        Arguments:
+            experience: of earlier lives.
+            wall_clock: seconds since 1970, for rules about the time of day.
+            prefix_salt: of the table of prefixes; None if there is none.
+        """
         self.experience = experience
+        self._prefix_salt = prefix_salt
         self._wall_clock = wall_clock
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="study")
 
@@ -80,9 +87,19 @@ class Study:
     async def _count(self, work: Work, document: Document, insight: Insight) -> tuple[Plan, Counted]:
         """What the prompt's texts come to; both steps in the thread if there are many, the second if one is long."""
         if heavy(document.content):
-            return await self._apart(lambda: _plan_and_count(work, document, insight))
+            return await self._apart(lambda: self._plan_and_count(work, document, insight))
+        self._note_prefix(work, document, insight)
         plan = insight.book.plan(document.said, work.model)
         return plan, await self._apart(lambda: count(plan)) if plan.unread and plan.counting else count(plan)
+
+    def _plan_and_count(self, work: Work, document: Document, insight: Insight) -> tuple[Plan, Counted]:
+        self._note_prefix(work, document, insight)
+        plan = insight.book.plan(document.said, work.model)
+        return plan, count(plan)
+
+    def _note_prefix(self, work: Work, document: Document, insight: Insight) -> None:
+        if self._prefix_salt is not None:
+            note_prefix(work, document.said, insight, self._prefix_salt)
 
     async def _scan(self, document: Document, insight: Insight) -> Scan:
         texts = texts_of(document.said)
@@ -95,8 +112,3 @@ class Study:
     def close(self) -> None:
         """End the thread; what it does is not waited for."""
         self._thread.shutdown(wait=False, cancel_futures=True)
-
-
-def _plan_and_count(work: Work, document: Document, insight: Insight) -> tuple[Plan, Counted]:
-    plan = insight.book.plan(document.said, work.model)
-    return plan, count(plan)

@@ -192,6 +192,7 @@ class Supervisor:
             if not self._board.probed_s[row]:
                 # Nothing is known yet, and what is not known to be down is tried.
                 self._board.up[row] = 1
+                self._board.cached_since_s[row] = int(time.monotonic())
         self._policy = policy
         self._number += 1
         self._calibration.expect(policy, self._discovered)

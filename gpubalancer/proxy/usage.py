@@ -81,6 +81,8 @@ class Report:
     hidden_tokens: int = 0
     """Reasoning that is part of the completion."""
     doubts: frozenset[Doubt] = frozenset()
+    tells_cached: bool = False
+    """It names cached tokens, be they none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,12 +137,14 @@ def _report(fields: Mapping[str, object]) -> Report:
     beside = [_number(fields, (name,), doubts) or 0 for name in _BESIDE_PROMPT]
     details = _part(fields, "prompt_tokens_details", "input_tokens_details")
     hidden = _number(_part(fields, "completion_tokens_details", "output_tokens_details"), ("reasoning_tokens",), doubts)
+    cached = _number({**details, **fields}, _CACHED, doubts)
     return Report(
         prompt_tokens=prompt + sum(beside) if prompt is not None else None,
-        cached_tokens=_number({**details, **fields}, _CACHED, doubts) or 0,
+        cached_tokens=cached or 0,
         completion_tokens=_number(fields, _COMPLETION, doubts),
         hidden_tokens=hidden or 0,
         doubts=frozenset(doubts),
+        tells_cached=cached is not None,
     )
 
 

@@ -20,6 +20,7 @@ from typing import Any
 from gpubalancer.board.board import Board
 from gpubalancer.board.budget_file import BudgetFile
 from gpubalancer.board.budgets import Till
+from gpubalancer.board.prefixes import Prefixes
 from gpubalancer.board.slots import Slots
 from gpubalancer.brain.calibrate import Sample
 from gpubalancer.brain.columns import Measured
@@ -90,7 +91,9 @@ class Worker:
         self._service: Service | None = None
         self._memory = post.board.path.with_name(f"learned-{post.index}.json")
         self._cashier: Cashier | None = None
-        self._study = Study(Experience.from_state(load_state(self._memory)), time.time)
+        self._prefixes = Prefixes.attach(post.board.path.with_name("prefixes"), post.board)
+        salt = self._prefixes.salt if self._prefixes is not None else None
+        self._study = Study(Experience.from_state(load_state(self._memory)), time.time, salt)
         self._inbox: asyncio.Queue[Message] = asyncio.Queue()
         self._channel: Channel | None = None
         self._drain = asyncio.Event()
@@ -171,7 +174,8 @@ class Worker:
         random = Random()  # noqa: S311  decides ties and jitter, nothing that anybody must not guess
         health = Health(post.board.layout.backends_limit)
         slots = Slots(post.board, post.index)
-        placer = Placer(post.board, slots, health, self._clock, random)
+        shares = self._study.experience.cached
+        placer = Placer(post.board, slots, health, self._clock, random, self._prefixes, shares)
         budgets = BudgetFile.attach(post.board.path.with_name("budgets"))
         self._cashier = Cashier(Till(budgets, slots.worker_row))
         self._service = Service(

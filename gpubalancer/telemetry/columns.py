@@ -15,6 +15,7 @@ from gpubalancer.board.layout import Hardware, Loaded
 from gpubalancer.telemetry.engines import EngineReading
 from gpubalancer.telemetry.gpus import Snapshot
 from gpubalancer.telemetry.hardware import State, state_of
+from gpubalancer.telemetry.retention import Retention
 
 SHOWN_S = 60.0
 """A snapshot that is older is not shown any more: nobody should take a sensor that fell silent for a calm one."""
@@ -32,6 +33,7 @@ class Columns:
         self._board = board
         self._clock = clock
         self._snapshots: dict[str, tuple[Snapshot, float]] = {}
+        self._retentions: dict[str, Retention] = {}
 
     def in_flight(self, name: str) -> int:
         """Requests of ours at a backend, all workers together; 0 for an unknown name."""
@@ -50,10 +52,17 @@ class Columns:
         board.loaded[row] = reading.loaded
         board.scraped_in_flight[row] = int(board.in_flight[:, row].sum())
         board.scraped_s[row] = reading.at_s
+        self._forget_before(row, self._retentions.setdefault(name, Retention()).since_s(reading))
         if reading.power_watts is not None or reading.speed_fraction is not None:
             board.power_watts[row] = _or_nan(reading.power_watts)
             board.speed_fraction[row] = reading.speed_fraction or 1.0
             board.gpu_at_s[row] = reading.at_s
+
+    def record_down(self, name: str) -> None:
+        """A backend is down: when it comes back, nothing of what it had read may be there."""
+        row = self._board.row(name)
+        if row is not None:
+            self._forget_before(row, self._clock())
 
     def record_gpus(self, name: str, snapshot: Snapshot) -> None:
         """Write what is known of a backend's GPUs: of all that the snapshot has."""
@@ -101,6 +110,7 @@ class Columns:
             gpus: names of those whose GPUs are.
         """
         board = self._board
+        self._retentions = {name: kept for name, kept in self._retentions.items() if name in engines}
         self._snapshots = {name: told for name, told in self._snapshots.items() if name in gpus}
         for name, row in board.rows().items():
             if name not in engines:
@@ -110,6 +120,11 @@ class Columns:
             if name not in gpus:
                 board.hardware[row], board.speed_fraction[row] = Hardware.UNKNOWN, 1.0
                 board.power_watts[row], board.gpu_at_s[row] = math.nan, 0.0
+
+    def _forget_before(self, row: int, since_s: float) -> None:
+        # Entries have whole seconds: what was read in the second in question may be from either side of it.
+        since = self._board.cached_since_s
+        since[row] = max(int(since[row]), math.ceil(since_s))
 
 
 def _or_nan(number: float | None) -> float:

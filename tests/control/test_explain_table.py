@@ -113,3 +113,17 @@ def test_an_answer_of_known_length() -> None:
     assert text.startswith(
         "chat with no model named, for acme: 1,234 prompt tokens (estimated), an answer of about 100, a"
     )
+
+
+def test_what_was_read_before_has_a_column_where_there_is_any() -> None:
+    """Tokens of the prompt that need not be read again; without any the column is left out."""
+    warm, cold, never = row("a", 1.0), row("b", 2.0), row("c", None, "model")
+    warm["cached_tokens"], cold["cached_tokens"], never["cached_tokens"] = 1500, 0, 0
+    assert render(shown(warm, cold, never)).splitlines()[3:7] == [
+        "backend  cached tokens  prefill  total   TTFT   TPOT  (seconds)",
+        "a                1,500    1.000  1.000  1.000  0.010  <- chosen",
+        "b                    0    2.000  2.000  2.000  0.010",
+        "c                                                     does not serve the model",
+    ]
+    warm["cached_tokens"] = 0
+    assert "cached" not in render(shown(warm, cold, never))

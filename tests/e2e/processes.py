@@ -68,6 +68,15 @@ class Balancer:
         finally:
             connection.close()
 
+    def post(self, path: str, body: Any) -> Any:
+        """The JSON of the admin port's answer to a JSON body."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.settings["admin"]["port"], timeout=15)
+        try:
+            connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
+            return json.loads(connection.getresponse().read())
+        finally:
+            connection.close()
+
     def metric(self, name: str, *labels: str) -> float:
         """The sum of a metric's samples whose line holds all these texts."""
         lines = self.admin("GET", "/metrics")[1].decode().splitlines()

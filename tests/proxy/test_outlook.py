@@ -10,10 +10,13 @@ import pytest
 from gpubalancer.board.board import Board
 from gpubalancer.board.burdens import Burdens
 from gpubalancer.board.layout import Hardware, Loaded
+from gpubalancer.board.prefixes import LEAST_BYTES, Prefixes
 from gpubalancer.board.slots import Slots
 from gpubalancer.brain.fleet import build_fleet
 from gpubalancer.brain.live import Live
 from gpubalancer.brain.method import FEW
+from gpubalancer.brain.prefix import CacheShares
+from gpubalancer.domain.work import Prefix, Work
 from gpubalancer.policy.schema import Policy
 from gpubalancer.proxy.judging import Judge
 from gpubalancer.proxy.outlook import FRESH_S, Outlook
@@ -120,3 +123,46 @@ def test_a_throttled_clock_is_seen(view: View) -> None:
     speed = view.live().speed_fraction
     assert speed is not None
     assert list(speed[:2]) == [pytest.approx(0.5, abs=0.01), 1.0]
+
+
+def asked(prompt_tokens: int, *names: int) -> Work:
+    """A chat of which each name stands for as many bytes."""
+    ends = tuple(256 * (at + 1) for at in range(len(names)))
+    work = Work("chat", "m", 0, streamed=False, deadline_s=math.inf, prompt_tokens=prompt_tokens)
+    work.prefix = Prefix(names, ends, ends[-1])
+    return work
+
+
+def test_who_has_read_a_prompt_before_is_known_in_tokens(view: View, tmp_path: Path) -> None:
+    """As a share of the prompt's own tokens, times what the backend was seen to keep, less the last token."""
+    table, shares = Prefixes.create(tmp_path / "prefixes", LEAST_BYTES, view.board), CacheShares()
+    outlook = Outlook(view.board, view.slots.total, table, shares)
+    names = [number << 40 for number in range(1, 5)]
+    table.enter(names, view.rows["b0"], 100)
+    table.enter(names[:2], view.rows["b1"], 100)
+    found = outlook.cached(view.judge, asked(1000, *names), 101.0)
+    assert found is not None
+    assert found.foreseen == {0: 1000.0, 1: 500.0}
+    assert list(found.tokens[:2]) == [999.0, 500.0]
+    shares.learn("b1", 1e9, 0)
+    again = outlook.cached(view.judge, asked(1000, *names), 101.0)
+    assert again is not None
+    assert list(again.tokens[:2]) == [999.0, 0.0]
+    cached = outlook.live(view.judge, 101.0, None, found).cached_tokens
+    assert cached is not None
+    assert list(cached[:2]) == [999.0, 500.0]
+
+
+def test_nobody_has_read_what_has_no_names_or_is_remembered_nowhere(view: View, tmp_path: Path) -> None:
+    """Nor counts a row that is no backend's of this fleet any more."""
+    table = Prefixes.create(tmp_path / "prefixes", LEAST_BYTES, view.board)
+    outlook, named = Outlook(view.board, view.slots.total, table), asked(1000, 1 << 40, 2 << 40)
+    nameless = asked(1000, 1 << 40)
+    nameless.prefix = None
+    assert outlook.cached(view.judge, nameless, 101.0) is None
+    assert outlook.cached(view.judge, named, 101.0) is None
+    assert view.outlook.cached(view.judge, named, 101.0) is None
+    table.enter([1 << 40, 2 << 40], 1000, 100)
+    gone = outlook.cached(view.judge, named, 101.0)
+    assert gone is not None
+    assert not any(gone.tokens)

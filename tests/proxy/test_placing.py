@@ -3,15 +3,21 @@
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gpubalancer.board.prefixes import LEAST_BYTES, Prefixes
+from gpubalancer.brain.prefix import CacheShares
+from gpubalancer.domain.work import Prefix
 from gpubalancer.policy.routing import Queue
 from gpubalancer.proxy.outlook import FRESH_S
-from gpubalancer.proxy.placing import Place
+from gpubalancer.proxy.placing import Place, Placer
 from tests.proxy.floor import DEADLINE_S, PATIENT, Floor, refusal, run, turns, work
 
 
@@ -279,3 +285,25 @@ def test_the_picture_of_the_fleet_is_renewed(floors: Callable[..., Floor]) -> No
     assert isinstance(place, Place)
     assert place.index == 1
     assert not isinstance(floor.placer.place_nowait(floor.judge, work(), None), Place)
+
+
+def test_a_prompt_goes_to_who_has_read_its_beginning(floors: Callable[..., Floor], tmp_path: Path) -> None:
+    """Once an answer has begun, by any worker's choice; its weight there is what is left to read."""
+    floor = floors(4, 64, 2)
+    table, shares = Prefixes.create(tmp_path / "prefixes", LEAST_BYTES, floor.board), CacheShares()
+    placers = [Placer(floor.board, own, floor.health, floor.clock, Random(7), table, shares) for own in floor.slots]
+    asked = work()
+    asked.prompt_tokens, asked.prefix = 10_000, Prefix((1 << 40, 2 << 40), (256, 512), 512)
+    first = placers[0].place_nowait(floor.judge, asked, None)
+    assert isinstance(first, Place)
+    assert first.foreseen_tokens == 0.0
+    placers[0].began(first, asked)
+    placers[0].give_back(first)
+    for placer in placers * 3:
+        place = placer.place_nowait(floor.judge, asked, None)
+        assert isinstance(place, Place)
+        assert (place.index, place.foreseen_tokens) == (first.index, 10_000.0)
+        assert floor.board.prefill_tokens[:, place.lease.row].sum() == 1
+        placer.give_back(place)
+    placers[1].learn(replace(first, foreseen_tokens=10_000.0), "b0", 5_000)
+    assert shares.share("b0") == pytest.approx((2_000 * 0.75 + 5_000) / (2_000 * 0.75 + 10_000))

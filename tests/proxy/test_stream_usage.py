@@ -134,7 +134,7 @@ def test_a_responses_usage_is_in_its_last_event(at: set[int]) -> None:
     """The completed response holds the usage; its first event's null is none."""
     watch = StreamWatch("responses")
     assert passed(watch, cut(RESPONSE, at)) == RESPONSE
-    assert reported(watch) == [Report(5, 2, 4)]
+    assert reported(watch) == [Report(5, 2, 4, tells_cached=True)]
     assert (watch.counted_tokens(), watch.complete()) == (3, True)
 
 

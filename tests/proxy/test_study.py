@@ -35,12 +35,12 @@ def chat_route() -> Route:
     return route
 
 
-def understood(content: Any, model: str = "m") -> tuple[Work, Document]:
+def understood(content: Any, model: str = "m", salt: int | None = None) -> tuple[Work, Document]:
     """The work of a chat with this content."""
     body = orjson.dumps({"model": model, "messages": [{"role": "user", "content": content}]})
 
     async def run() -> tuple[Work, Document]:
-        study = Study(Experience(), lambda: 0.0)
+        study = Study(Experience(), lambda: 0.0, salt)
         try:
             document = await study.read(body, chat_route())
             made = Work("chat", model, 0, streamed=False, deadline_s=float("inf"), tenant=POLICY.tenants[0].name)
@@ -92,3 +92,14 @@ def test_a_bad_body_is_refused_the_same_in_a_thread() -> None:
             study.close()
 
     assert asyncio.run(run(b"{" + b" " * 400_000)) == asyncio.run(run(b"{")) == "invalid_json"
+
+
+@pytest.mark.parametrize("words", [100, 120_000])
+def test_beginnings_have_names_where_there_is_a_table(words: int) -> None:
+    """On the loop and in a thread alike, by the table's salt; without a table nothing is hashed."""
+    one, other, without = (understood("word " * words, salt=salt)[0].prefix for salt in (1, 2, None))
+    assert without is None
+    assert one is not None
+    assert other is not None
+    assert one.size_bytes == other.size_bytes == 5 * words + 1
+    assert not set(one.names) & set(other.names)

@@ -54,7 +54,7 @@ def test_ollamas_last_line() -> None:
 def test_llama_cpps_timings() -> None:
     """llama.cpp's timings count where there is no usage; the cache's part is beside the rest of the prompt."""
     timings = b'"timings":{"cache_n":20,"prompt_n":6,"prompt_ms":1.5,"predicted_n":35,"predicted_ms":9.1}'
-    assert read_report(b"data: {" + timings + b"}\n\ndata: [DONE]\n\n") == Report(26, 20, 35)
+    assert read_report(b"data: {" + timings + b"}\n\ndata: [DONE]\n\n") == Report(26, 20, 35, tells_cached=True)
     usage = b'"usage":{"prompt_tokens":26,"completion_tokens":35},'
     assert read_report(b"data: {" + usage + timings + b"}\n\n") == Report(26, 0, 35)
 

@@ -155,3 +155,17 @@ def test_the_state_of_the_hardware_is_what_the_board_says(board: Board) -> None:
     assert columns.hardware() == {"a": State(Hardware.THROTTLED, 0.5, 300.0)}
     columns.record_gpus("a", Snapshot(1.0, "h", gpus=(Gpu(0, "GPU-0"),)))
     assert columns.hardware() == {"a": State(Hardware.WELL, 1.0, None)}
+
+
+def test_what_a_backend_has_forgotten_is_on_the_board(board: Board) -> None:
+    """When it is down, or its own counters tell; the time never goes back."""
+    row = board.rows()["a"]
+    columns = Columns(board, lambda: 50.5)
+    columns.record_engine("a", EngineReading(10.0, looked_up_tokens=500.0))
+    assert board.cached_since_s[row] == 0
+    columns.record_engine("a", EngineReading(11.2, looked_up_tokens=5.0))
+    assert board.cached_since_s[row] == 12
+    columns.record_down("a")
+    columns.record_engine("a", EngineReading(20.0, looked_up_tokens=1.0))
+    assert board.cached_since_s[row] == 51
+    columns.record_down("nobody")

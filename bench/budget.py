@@ -30,7 +30,8 @@ from bench.running import CHECKOUT
 from gpubalancer.board.budget_file import BudgetFile
 from gpubalancer.board.budget_layout import ROW_BYTES
 from gpubalancer.board.budget_locks import BusyError
-from gpubalancer.board.budgets import Reservation, Till
+from gpubalancer.board.budget_reservation import Reservation
+from gpubalancer.board.budgets import Till
 from gpubalancer.brain.budget import BudgetPlan
 from gpubalancer.domain.budget import Claims, Spending
 from gpubalancer.policy.budgets import Budget

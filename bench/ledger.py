@@ -33,7 +33,7 @@ from gpubalancer.ledger import schema
 from gpubalancer.ledger.ingest import DATABASE, JOURNAL, Ledger, Retention
 from gpubalancer.ledger.journal import Journal
 from gpubalancer.ledger.postgres import PostgresStore
-from gpubalancer.ledger.records import entry_of
+from gpubalancer.ledger.records import line_of
 from gpubalancer.ledger.report import usage
 from gpubalancer.ledger.sqlite import SqliteStore
 from gpubalancer.ledger.store import By, Query, Store
@@ -86,6 +86,9 @@ def outcome(number: int, source: random.Random) -> Outcome:
     return Outcome(
         f"req-{number:012d}",
         100.0,
+        decision_id=f"decision-{number:08d}",
+        key_id="0a1b2c3d",
+        kind="gpu",
         path="/v1/chat/completions",
         api="chat",
         tenant=f"tenant-{source.randrange(TENANTS)}",
@@ -112,15 +115,8 @@ def write(directory: Path, worker: str, lines: int) -> float:
     journal = Journal(directory, worker)
     began_s = time.perf_counter()
     for number in range(lines):
-        entry = entry_of(
-            ended[number % 1000],
-            Spending(ended[number % 1000].prompt_tokens, 0, 700, 1, 1_234_567, 98_765),
-            at_s=time.time(),
-            decision_id=f"{worker}-{number:x}",
-            key_id="0a1b2c3d",
-            kind="gpu",
-        )
-        journal.append(entry)
+        spending = Spending(ended[number % 1000].prompt_tokens, 0, 700, 1, 1_234_567, 98_765)
+        journal.append(line_of(ended[number % 1000], spending, time.time_ns() // 1000))
     took_s = time.perf_counter() - began_s
     journal.close()
     return took_s / lines * 1e6

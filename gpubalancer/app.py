@@ -20,6 +20,7 @@ from typing import Any
 from gpubalancer import logs
 from gpubalancer.board.board import Board, BoardError
 from gpubalancer.board.prefixes import LEAST_BYTES, Prefixes
+from gpubalancer.bookkeeping import Bookkeeping
 from gpubalancer.brain.fleet import Discovery
 from gpubalancer.brain.tokens.tokenizer import TokenizerError
 from gpubalancer.brain.tokens.vocabularies import NAMES, known
@@ -27,14 +28,20 @@ from gpubalancer.control import admin
 from gpubalancer.control.admin import Readiness
 from gpubalancer.control.fleet import describe_fleet
 from gpubalancer.control.reload import Fingerprint, Reload, Reloader
+from gpubalancer.domain.outcome import Outcome
 from gpubalancer.domain.tally import Tally
 from gpubalancer.inquiry import Inquiry
+from gpubalancer.ledger.ingest import JOURNAL
+from gpubalancer.ledger.report import QueryError
+from gpubalancer.ledger.store import StoreError
 from gpubalancer.policy.diff import diff
 from gpubalancer.policy.load import load
 from gpubalancer.policy.schema import Policy
+from gpubalancer.proxy.channel import Message
 from gpubalancer.proxy.supervisor import Supervisor, bind_when_free
 from gpubalancer.proxy.treasury import Treasury
 from gpubalancer.proxy.worker import Post, Worker
+from gpubalancer.recording import Recorder
 from gpubalancer.sensing import Senses, target_of
 from gpubalancer.telemetry import discover, probes
 from gpubalancer.telemetry.gpus import Alarm
@@ -63,15 +70,24 @@ class Balancer:
         board: Board,
         prefixes: Prefixes | None,
         treasury: Treasury,
+        books: Bookkeeping,
         listeners: list[socket.socket],
     ) -> None:
         self._path = path
         self._board = board
         self._treasury = treasury
+        self._books = books
         self._tally = Tally()
         self._decisions: deque[dict[str, Any]] = deque(maxlen=admin.DECISIONS_LIMIT)
         self._supervisor = Supervisor(
-            board, listeners, _pseudonym(), self._tally.merge, self._decisions.extend, treasury
+            board,
+            listeners,
+            _pseudonym(),
+            self._tally.merge,
+            self._decisions.extend,
+            self._tell_buried,
+            self._answer_usage,
+            treasury,
         )
         self._reloader = Reloader(policy, lambda: load(path, os.environ), self._apply, _compare)
         self._senses = Senses(board, _say_alarm)
@@ -95,6 +111,7 @@ class Balancer:
         jobs = [asyncio.create_task(job) for job in (self._senses.run(), self._discover())]
         stop = asyncio.Event()
         _on_signals(stop, self._reloader, self._supervisor)
+        self._books.start()
         try:
             await self._start(policy)
             self._state = "serving"
@@ -107,6 +124,7 @@ class Balancer:
             for job in jobs:
                 job.cancel()
             await self._supervisor.stop()
+            await self._books.stop()
             await runner.cleanup()
             self._treasury.close()
             self._board.close()
@@ -142,6 +160,10 @@ class Balancer:
         """What would be decided of a request now."""
         return await self._inquiry.explain(body)
 
+    async def usage(self, by: str, tenant: str | None, since: str | None) -> dict[str, Any]:
+        """What was spent."""
+        return await self._books.usage(by, tenant, since)
+
     async def reload(self) -> Reload:
         """Read the policy file again."""
         return await self._reloader.reload("a request to the admin port")
@@ -154,6 +176,20 @@ class Balancer:
         return row is not None
 
     # What the parts ask of one another.
+
+    def _tell_buried(self, outcome: Outcome) -> None:
+        """A request of a worker that was killed has been settled and recorded."""
+        self._tally.add(outcome)
+        logs.say_ended(outcome)
+
+    async def _answer_usage(self, message: Message) -> Message:
+        """What a worker is to tell a tenant that asks for its own usage."""
+        try:
+            return {"report": await self._books.usage(message["by"], message["tenant"], message["since"])}
+        except QueryError as error:
+            return {"code": "invalid_query", "message": str(error)}
+        except StoreError:
+            return {"code": "usage_unavailable"}
 
     async def _apply(self, policy: Policy) -> None:
         await self._supervisor.apply(policy)
@@ -196,6 +232,10 @@ class Balancer:
             config_hash=lambda: reloader.policy.hash,
             config_reloads=lambda: {str(result): count for result, count in reloader.counts.items()},
             log_lines_dropped=lambda: supervisor.lines_dropped,
+            records_lost=lambda: supervisor.records_lost,
+            journal_faults=self._books.faults,
+            ledger_lag_s=self._books.lag_s,
+            ledger_failures=lambda: self._books.failures,
             telemetry_age_s=self._senses.columns.ages_s,
             hardware=self._senses.columns.hardware,
             gpus=self._senses.columns.gpus,
@@ -217,10 +257,12 @@ async def serve(path: Path, policy: Policy, since: Fingerprint) -> None:
         workers = policy.listen.worker_count(os.cpu_count() or 1)
         board = Board.create(directory / "board", workers, len(policy.backends))
         prefixes = _open_prefixes(directory / "prefixes", policy, board)
-        treasury = Treasury(directory / "budgets")
+        recorder = Recorder(directory / JOURNAL, "supervisor", logs.say)
+        treasury = Treasury(directory / "budgets", recorder.bury)
+        books = Bookkeeping(directory, policy.state.ledger_url, logs.say)
     except OSError as error:
         raise StartError(f"The state directory {directory} can't be written: {error.strerror}.") from None
-    except BoardError as error:
+    except (BoardError, StoreError) as error:
         raise StartError(f"{error}.") from None
     for set_aside in (board.set_aside, treasury.set_aside):
         if set_aside:
@@ -231,17 +273,17 @@ async def serve(path: Path, policy: Policy, since: Fingerprint) -> None:
     except OSError as error:
         where = f"{policy.listen.host}:{policy.listen.port}"
         raise StartError(f"The data port {where} can't be had: {os.strerror(error.errno or 0)}.") from None
-    await Balancer(path, policy, board, prefixes, treasury, listeners).run(since)
+    await Balancer(path, policy, board, prefixes, treasury, books, listeners).run(since)
 
 
 async def work(index: int, channel_fd: int, listen_fd: int, board_path: Path, via: str) -> None:
     """Run one worker on what its supervisor handed down."""
     sys.setswitchinterval(SWITCH_S)
     loop = asyncio.get_running_loop()
-    access_log = logs.AccessLog(1)
+    access_log, recorder = logs.AccessLog(1), Recorder(board_path.with_name(JOURNAL), f"worker{index}", logs.say)
     board = Board.attach(board_path)
     post = Post(index, board, socket.socket(fileno=listen_fd), socket.socket(fileno=channel_fd), via.encode())
-    worker = Worker(post, access_log.add, lambda: access_log.dropped)
+    worker = Worker(post, access_log.add, lambda: access_log.dropped, recorder)
     # The terminal's interrupt reaches the whole group; the supervisor decides what becomes of it.
     loop.add_signal_handler(signal.SIGINT, lambda: None)
     loop.add_signal_handler(signal.SIGTERM, worker.drain)
@@ -251,6 +293,7 @@ async def work(index: int, channel_fd: int, listen_fd: int, board_path: Path, vi
     finally:
         writing.cancel()
         access_log.close()
+        recorder.close()
         board.close()
 
 

@@ -26,6 +26,7 @@ from gpubalancer.policy.schema import Policy
 from gpubalancer.policy.settings import idle
 from gpubalancer.sim.command import engine
 from gpubalancer.telemetry.agent_command import agent
+from gpubalancer.usage_command import usage_command
 
 KEY_BYTES = 24
 """192 bits of a key are random."""
@@ -138,3 +139,4 @@ def _load_or_exit(path: Path) -> Policy:
 
 
 main.add_command(explain_command(_load_or_exit))
+main.add_command(usage_command(_load_or_exit))

@@ -20,10 +20,16 @@ FLUSH_S = 0.2
 MOST_BUFFERED_LINES = 20_000
 
 
-def say(event: str, **details: object) -> None:
+def say(event: str, /, **details: object) -> None:
     """Write one event now."""
     line = orjson.dumps({"time": round(time.time(), 3), "event": event, **details}, default=str)
     sys.stdout.buffer.write(line + b"\n")
+    sys.stdout.buffer.flush()
+
+
+def say_ended(outcome: Outcome) -> None:
+    """Write the access log's line of a request that has just ended, now."""
+    sys.stdout.buffer.write(render(outcome, time.time()))
     sys.stdout.buffer.flush()
 
 

@@ -36,11 +36,15 @@ TOP: Mapping[str, frozenset[str]] = {
     "logs": frozenset(("domain",)),
     "demo": frozenset(),
     "usage_command": frozenset(("ledger", "policy")),
+    "recording": frozenset(("board", "domain", "ledger")),
+    "bookkeeping": frozenset(("ledger",)),
     "inquiry": frozenset(("board", "brain", "control", "domain", "policy", "proxy")),
     "sensing": frozenset(("board", "domain", "policy", "telemetry", "wire")),
     "explain_command": frozenset(("brain", "control", "domain", "policy")),
-    "cli": frozenset(("app", "control", "demo", "explain_command", "logs", "policy", "sim", "telemetry", PACKAGE)),
-    "app": frozenset((*MAY_IMPORT, "inquiry", "logs", "sensing")) - {"sim"},
+    "cli": frozenset(
+        ("app", "control", "demo", "explain_command", "logs", "policy", "sim", "telemetry", "usage_command", PACKAGE)
+    ),
+    "app": frozenset((*MAY_IMPORT, "bookkeeping", "inquiry", "logs", "recording", "sensing")) - {"sim"},
 }
 """Modules above the layers; `app` alone joins them."""
 

@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 
 from gpubalancer.ledger.ingest import DATABASE, JOURNAL
 from gpubalancer.ledger.journal import Journal
+from gpubalancer.ledger.records import encode
 from gpubalancer.ledger.segments import list_segments
 from gpubalancer.ledger.sqlite import SqliteStore
 from gpubalancer.ledger.store import Store
@@ -29,7 +30,7 @@ def policy(tmp_path: Path) -> Path:
     """A policy file whose state directory has a journal with three requests."""
     journal = Journal(tmp_path / "state" / JOURNAL, "1")
     for number, tenant in enumerate(("a", "b", "b")):
-        journal.append(entry(number, tenant=tenant, nano_usd=250_000_000))
+        journal.append(encode(entry(number, tenant=tenant, nano_usd=250_000_000)))
     journal.close()
     path = tmp_path / "gpubalancer.yaml"
     path.write_text("version: 1\nbackends: [{url: http://127.0.0.1:9001}]\nstate: {directory: ./state}\n")

@@ -76,19 +76,23 @@ SLOTS_LEAST = 64
     SLOT_COMPLETION_RATE,
     SLOT_JOULES_RATE,
     SLOT_LABEL_BYTES,
-) = range(15)
+    SLOT_SERVER_BYTES,
+) = range(16)
 """Cells of a slot. The rates are nano-usd and millijoules for a million tokens."""
 SLOT_ROWS, SLOT_HELD, SLOT_ACTUAL = 16, 32, 48
 """Where in a slot three numbers begin for each row: its number, what is reserved, and what it is to be."""
 LABEL_AT = 64 * CELL_BYTES
-LABEL_BYTES = SLOT_BYTES - LABEL_AT
+SERVER_BYTES = 96
+SERVER_AT = SLOT_BYTES - SERVER_BYTES
+LABEL_BYTES = SERVER_AT - LABEL_AT
+"""What is known of the request when it begins, and, behind it, of the backend that gets it."""
 AMOUNTS = tuple(struct.Struct(f"<{count}q") for count in range(CLAIMS_LIMIT + 1))
 BEGINS = tuple(
     struct.Struct(f"<4q{8 * (SLOT_LABEL_BYTES - 4)}xqq{count}q{8 * (CLAIMS_LIMIT - count)}x{count}q")
     for count in range(CLAIMS_LIMIT + 1)
 )
-"""A slot that begins, by the number of rows: state, number, time, count, zeros, label's length, a cell without use, the
-rows, and what is reserved in each."""
+"""A slot that begins, by the number of rows: state, number, time, count, zeros, label's length, no server, the rows,
+and what is reserved in each."""
 SPENT = struct.Struct("<6q")
 SPENT_AT = SLOT_PROMPT * CELL_BYTES
 """Prompt, completion, cached, requests, usd and joules, which stand side by side."""

@@ -8,12 +8,14 @@ that was already being settled gets what it was to get.
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from gpubalancer.board import locks
 from gpubalancer.board.board import BoardError
 from gpubalancer.board.budget_file import BudgetFile
 from gpubalancer.board.budget_layout import (
     SLOT_ACTUAL,
+    SLOT_BYTES,
     SLOT_CACHED,
     SLOT_CELLS,
     SLOT_COMPLETION,
@@ -45,6 +47,7 @@ class Left:
 
     Attributes:
         label: as it was given to `reserve`.
+        server: as it was given to `sent`; empty if it was not.
         started_ns: when it was reserved.
         spending: what it was charged.
         was_sent: a backend had it.
@@ -52,6 +55,7 @@ class Left:
     """
 
     label: bytes
+    server: bytes
     started_ns: int
     spending: Spending
     was_sent: bool
@@ -81,13 +85,24 @@ def recover(file: BudgetFile, worker: int, terms_of: TermsOf, now_ns: int, recor
 
 
 def dead_workers(file: BudgetFile) -> list[int]:
-    """The worker rows that nobody alive uses and that have left slots behind."""
+    """The worker rows that nobody alive uses and whose process has left requests behind.
+
+    Rows without any are not locked, not even for a moment: a worker that is just starting may want one.
+    """
     dead = []
     for worker in range(WORKER_ROWS):
-        if slots_path(file.path, worker).exists() and locks.try_lock(file.fd, locks.WORKER_BYTE + worker):
+        if _has_requests(slots_path(file.path, worker)) and locks.try_lock(file.fd, locks.WORKER_BYTE + worker):
             locks.unlock(file.fd, locks.WORKER_BYTE + worker)
             dead.append(worker)
     return dead
+
+
+def _has_requests(path: Path) -> bool:
+    try:
+        data = path.read_bytes()
+    except OSError:
+        return False
+    return any(memoryview(data)[: len(data) // SLOT_BYTES * SLOT_BYTES].cast("q")[::SLOT_CELLS])
 
 
 def rebuild(file: BudgetFile, budgets: Iterable[Terms], spent: Callable[[Terms, int], int], now_ns: int) -> int:
@@ -148,12 +163,17 @@ class _Recovery:
         was_settled = cells[base] != Slot.HELD
         spending = _as_written(cells, base) if was_settled else _as_streamed(cells, base)
         was_sent = was_settled or cells[base + SLOT_SENT] == 1
-        return Left(self._slots.label(slot), cells[base + SLOT_STARTED], spending, was_sent, was_settled)
+        label, server = self._slots.label(slot), self._slots.server(slot)
+        return Left(label, server, cells[base + SLOT_STARTED], spending, was_sent, was_settled)
 
     def _settle(self, slot: int, left: Left, terms_of: TermsOf, now_ns: int) -> None:
         file, slots, rows = self._file, self._slots, self._slots.rows(slot)
         cells, base = slots.cells, slot * SLOT_CELLS
         every = [terms_of(file.identity(row)) for row in rows]
+        if not rows:
+            slots.note(slot, left.spending)
+            cells[base] = Slot.SETTLED
+            return
         if cells[base] == Slot.HELD:
             pairs = zip(every, slots.held(slot), strict=True)
             slots.write(slot, SLOT_ACTUAL, [terms.charge(left.spending) if terms else held for terms, held in pairs])

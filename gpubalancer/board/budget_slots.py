@@ -15,6 +15,8 @@ from gpubalancer.board.budget_layout import (
     CELL_BYTES,
     LABEL_AT,
     LABEL_BYTES,
+    SERVER_AT,
+    SERVER_BYTES,
     SLOT_ACTUAL,
     SLOT_BYTES,
     SLOT_CELLS,
@@ -22,6 +24,7 @@ from gpubalancer.board.budget_layout import (
     SLOT_HELD,
     SLOT_LABEL_BYTES,
     SLOT_ROWS,
+    SLOT_SERVER_BYTES,
     SLOTS_LEAST,
     SPENT,
     SPENT_AT,
@@ -87,6 +90,13 @@ class SlotFile:
         memory[at + LABEL_AT : at + LABEL_AT + len(label)] = label
         self.cells[slot * SLOT_CELLS] = _RESERVING
 
+    def serve(self, slot: int, server: bytes) -> None:
+        """Write down which backend gets the request."""
+        server = server[:SERVER_BYTES]
+        at = slot * SLOT_BYTES + SERVER_AT
+        self._memory[at : at + len(server)] = server
+        self.cells[slot * SLOT_CELLS + SLOT_SERVER_BYTES] = len(server)
+
     def note(self, slot: int, spending: Spending) -> None:
         """Write down what a request took."""
         prompt, cached, completion, *others = spending
@@ -95,10 +105,13 @@ class SlotFile:
     def is_sane(self, slot: int, rows: int) -> bool:
         """True if a slot's content is one that we could have written, for a file with so many rows."""
         cells, base = self.cells, slot * SLOT_CELLS
-        if cells[base] not in Slot.__members__.values() or not 1 <= cells[base + SLOT_COUNT] <= CLAIMS_LIMIT:
+        if cells[base] not in Slot.__members__.values() or not 0 <= cells[base + SLOT_COUNT] <= CLAIMS_LIMIT:
             return False
-        label_is_short = 0 <= cells[base + SLOT_LABEL_BYTES] <= LABEL_BYTES
-        return label_is_short and all(0 <= row < rows for row in self.rows(slot)) and min(self.held(slot)) >= 0
+        if not 0 <= cells[base + SLOT_LABEL_BYTES] <= LABEL_BYTES:
+            return False
+        if not 0 <= cells[base + SLOT_SERVER_BYTES] <= SERVER_BYTES:
+            return False
+        return all(0 <= row < rows for row in self.rows(slot)) and min(self.held(slot), default=0) >= 0
 
     def rows(self, slot: int) -> tuple[int, ...]:
         """The rows that a slot has reserved in."""
@@ -120,6 +133,11 @@ class SlotFile:
         """What the request's owner wrote of it."""
         at = slot * SLOT_BYTES + LABEL_AT
         return self._memory[at : at + self.cells[slot * SLOT_CELLS + SLOT_LABEL_BYTES]]
+
+    def server(self, slot: int) -> bytes:
+        """Which backend got the request; empty if none did."""
+        at = slot * SLOT_BYTES + SERVER_AT
+        return self._memory[at : at + self.cells[slot * SLOT_CELLS + SLOT_SERVER_BYTES]]
 
     def close(self) -> None:
         """Let the file go. May be called twice."""

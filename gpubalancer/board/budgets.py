@@ -2,19 +2,18 @@
 
     reservation = till.reserve(claims, expected, till.now_ns(), label)
     if isinstance(reservation, Refusal): ...            # 429
-    reservation.sent(prompt_tokens)                     # the backend has it
+    reservation.sent(prompt_tokens, server)             # the backend has it
     reservation.progress(completion_tokens)             # with each chunk: one store
     reservation.settle(spending, till.now_ns())         # or release(); a second call does nothing
 
-Each request in flight has a slot in the worker's own file. A worker that is gone leaves its slots behind, and
-`budget_recovery` settles them.
+Each request in flight has a slot in the worker's own file, also one that no budget counts (`enter`). A worker that is
+gone leaves its slots behind, and `budget_recovery` settles them.
 
 A lock that can't be had in time (its holder was stopped, not killed) refuses a reservation with `BusyError`, and puts a
 settlement off: it is written down, and done with one of the next calls.
 """
 
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from gpubalancer.board import locks
@@ -23,38 +22,24 @@ from gpubalancer.board.budget_file import BudgetFile
 from gpubalancer.board.budget_layout import (
     SLOT_ACTUAL,
     SLOT_CELLS,
-    SLOT_COMPLETION,
-    SLOT_COMPLETION_RATE,
     SLOT_HELD,
-    SLOT_JOULES_RATE,
     SLOT_OP,
-    SLOT_PROMPT,
-    SLOT_PROMPT_RATE,
-    SLOT_SENT,
     STATE,
     WORKER_ROWS,
     Slot,
 )
 from gpubalancer.board.budget_locks import BusyError
+from gpubalancer.board.budget_reservation import Reservation
 from gpubalancer.board.budget_settling import NEVER, settle_rows
 from gpubalancer.board.budget_slots import SlotFile, slots_path
-from gpubalancer.domain.budget import (
-    MILLION,
-    NOTHING,
-    Claims,
-    Refusal,
-    Spending,
-    Standing,
-    State,
-    Terms,
-    refusal,
-    standing,
-)
+from gpubalancer.domain.budget import Claims, Refusal, Spending, Standing, State, Terms, refusal, standing
 
+UNCOUNTED = Claims((), stops=False)
+"""Of a request that no budget counts."""
 BOUND_LIMIT = 131_072
 """Claims whose rows a worker remembers; beyond, it forgets all and looks them up again."""
 
-_HELD, _SETTLING = int(Slot.HELD), int(Slot.SETTLING)
+_HELD, _SETTLING, _SETTLED = int(Slot.HELD), int(Slot.SETTLING), int(Slot.SETTLED)
 """An enumeration's members are slow to reach."""
 
 
@@ -66,98 +51,6 @@ class _Bound:
     places: tuple[int, ...]
     root: int
     shape: int
-
-
-class Reservation:
-    """What one request holds until it is settled or released.
-
-    Attributes:
-        claims: the budgets.
-        covered_tokens: how many tokens of answer are reserved.
-        overdrawn: budgets that only count, and would have refused.
-    """
-
-    __slots__ = (
-        "_base", "_cells", "_keeper", "_now_ns", "_slot", "_states", "_till", "claims", "covered_tokens", "overdrawn",
-    )  # fmt: skip
-
-    def __init__(
-        self, till: "Till", slot: int, claims: Claims, covered_tokens: int, states: list[State], now_ns: int
-    ) -> None:
-        self._till: Till | None = till
-        self._keeper: Till | None = None
-        self._slot = slot
-        self._cells = till.slots.cells
-        self._base = slot * SLOT_CELLS
-        self._states, self._now_ns = states, now_ns
-        self.claims = claims
-        self.covered_tokens = covered_tokens
-        self.overdrawn: tuple[Terms, ...] = ()
-
-    def sent(self, prompt_tokens: int) -> None:
-        """A backend is about to get the request: from now on its prompt is charged, also if this process dies."""
-        self._cells[self._base + SLOT_PROMPT] = prompt_tokens
-        self._cells[self._base + SLOT_SENT] = 1
-
-    def progress(self, completion_tokens: int) -> None:
-        """So much of the answer has been streamed in all."""
-        self._cells[self._base + SLOT_COMPLETION] = completion_tokens
-
-    def rate(self, prompt_usd: float, completion_usd: float, joules: float) -> None:
-        """What the backend costs, should this process die.
-
-        The prices are USD for a million tokens of the prompt and of the answer; the joules are for one token of it.
-        """
-        cells, base = self._cells, self._base
-        cells[base + SLOT_PROMPT_RATE] = round(prompt_usd * 1_000_000_000)
-        cells[base + SLOT_COMPLETION_RATE] = round(completion_usd * 1_000_000_000)
-        cells[base + SLOT_JOULES_RATE] = round(joules * 1000 * MILLION)
-
-    def extend(self, more: Spending, now_ns: int, then: Callable[[bool], None] | None = None) -> bool:
-        """Reserve more, before an answer goes beyond what is covered.
-
-        False if it does not fit, it is settled, or a lock was not to be had. `then` is for stores that need time, as
-        this one does not.
-        """
-        till = self._till
-        try:
-            if till is None or not till.extend(self._slot, self.claims, more, now_ns):
-                return False
-        except BusyError:
-            return False
-        self.covered_tokens += more.completion_tokens
-        return True
-
-    def settle(self, spending: Spending, now_ns: int, *, keep: bool = False) -> None:
-        """Put what the request took in the place of what it reserved. A second call does nothing.
-
-        With `keep` the slot is held until `forget`, so that a record that was not yet written can be made up for.
-        """
-        till = self._till
-        if till is not None:
-            self._till = None
-            till.settle(self._slot, self.claims, spending, now_ns, keep=keep)
-            self._keeper = till if keep else None
-
-    def release(self, now_ns: int) -> None:
-        """Give all back: nothing was served. Does nothing after `settle`."""
-        self.settle(NOTHING, now_ns)
-
-    def forget(self) -> None:
-        """The record is written: the slot of a settlement with `keep` may go. A second call does nothing."""
-        keeper, self._keeper = self._keeper, None
-        if keeper is not None:
-            keeper.forget(self._slot)
-
-    @property
-    def settled(self) -> bool:
-        """True once it has been settled or released."""
-        return self._till is None
-
-    def standings(self) -> list[Standing]:
-        """How each budget stood right after this reservation, those that only count left out."""
-        pairs = zip(self.claims.terms, self._states, strict=True)
-        return [standing(terms, state, self._now_ns) for terms, state in pairs if not terms.shadow]
 
 
 class Till:
@@ -196,13 +89,18 @@ class Till:
 
     @property
     def outstanding(self) -> int:
-        """Requests that hold a reservation or wait for their record."""
+        """Requests that are in flight or wait for their record, those that no budget counts included."""
         return self.slots.outstanding
+
+    @property
+    def late(self) -> int:
+        """Settlements that were put off."""
+        return len(self._late)
 
     def reserve(self, claims: Claims, expected: Spending, now_ns: int, label: bytes = b"") -> Reservation | Refusal:
         """Reserve what a request is expected to take, in all of its budgets or in none.
 
-        The label, at most 512 bytes, is what `recover` tells of the request if this process dies.
+        The label, at most 416 bytes, is what `recover` tells of the request if this process dies.
 
         Errors:
             BusyError: a lock was not to be had in time.
@@ -228,6 +126,17 @@ class Till:
         if overdrawn:
             reservation.overdrawn = tuple(overdrawn)
         return reservation
+
+    def enter(self, now_ns: int, label: bytes) -> Reservation:
+        """Write down a request that no budget counts: it reserves nothing, and is on record also if this process dies.
+
+        Errors:
+            OSError: the disk is full.
+        """
+        slot = self.slots.take()
+        self.slots.begin(slot, 0, now_ns, (), (), label)
+        self.slots.cells[slot * SLOT_CELLS] = _HELD
+        return Reservation(self, slot, UNCOUNTED, 0, [], now_ns)
 
     def standings(self, claims: Claims, now_ns: int) -> list[Standing]:
         """How the budgets stand now, for an answer without a reservation; those that only count left out.
@@ -268,6 +177,10 @@ class Till:
     def settle(self, slot: int, claims: Claims, spending: Spending, now_ns: int, *, keep: bool) -> None:
         """Write down what a request took and settle it, now or with a later call; see `Reservation.settle`."""
         cells, base = self.slots.cells, slot * SLOT_CELLS
+        if not claims.terms:
+            self.slots.note(slot, spending)
+            self._end(slot, keep=keep)
+            return
         actual = [terms.charge(spending) for terms in claims.terms]
         self.slots.write(slot, SLOT_ACTUAL, actual)
         self.slots.note(slot, spending)
@@ -289,8 +202,11 @@ class Till:
             self._late.popleft()
 
     def forget(self, slot: int) -> None:
-        """Free the slot of a settlement that was kept."""
-        self.slots.give(slot)
+        """Free the slot of a settlement that was kept; if it was put off, as soon as it is made."""
+        if self.slots.state(slot) == _SETTLED:
+            self.slots.give(slot)
+        else:
+            self._late = deque((late, claims, keep and late != slot) for late, claims, keep in self._late)
 
     def close(self) -> None:
         """Let everything go. Reservations that are still held are left for `recover`."""
@@ -362,7 +278,10 @@ class Till:
             settle_rows(self._file, self.slots, what, claims.terms, bound.places, amounts, bound.root, now_ns)
         finally:
             self._file.unlock(bound.root)
+        self._end(slot, keep=keep)
+
+    def _end(self, slot: int, *, keep: bool) -> None:
         if keep:
-            self.slots.cells[slot * SLOT_CELLS] = Slot.SETTLED
+            self.slots.cells[slot * SLOT_CELLS] = _SETTLED
         else:
             self.slots.give(slot)

@@ -18,8 +18,8 @@ class Held(Protocol):
     overdrawn: tuple[Terms, ...]
     """Budgets that only count, and would have refused."""
 
-    def sent(self, prompt_tokens: int) -> None:
-        """A backend is about to get the request."""
+    def sent(self, prompt_tokens: int, server: bytes) -> None:
+        """A backend, known by these bytes, is about to get the request."""
 
     def progress(self, completion_tokens: int) -> None:
         """So much of the answer has been streamed in all."""

@@ -58,6 +58,7 @@ def classify(
         kinds=frozenset(tenant.kinds) if tenant.kinds is not None else None,
         labels=frozenset(tenant.labels.items()),
         claim=claim,
+        model_asked=asked,
         sent_name=None if renamable else asked,
         upgrade=upgrade,
         tenant=tenant.name,

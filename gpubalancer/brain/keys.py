@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from gpubalancer.domain.errors import RequestError
+from gpubalancer.domain.outcome import NOBODY
 from gpubalancer.policy.schema import Policy
 from gpubalancer.policy.tenants import Tenant
 
@@ -38,10 +39,12 @@ class Payer(NamedTuple):
     Attributes:
         tenant: the payer.
         key: the SHA-256 of the key; None for requests without one.
+        key_id: what is told of the key: the beginning of its SHA-256, 32 bits of which nobody can guess the key from.
     """
 
     tenant: Tenant
     key: bytes | None
+    key_id: str = NOBODY
 
 
 class KeyRing:
@@ -61,7 +64,7 @@ class KeyRing:
             digest = hashlib.sha256(key).digest()
             tenant = self._tenants.get(digest)
             if tenant is not None:
-                return Payer(tenant, digest)
+                return Payer(tenant, digest, digest[:4].hex())
             if self._tenants or self._anonymous is None:
                 raise RequestError("invalid_api_key", "The API key is not known here.")
         if self._anonymous is None:

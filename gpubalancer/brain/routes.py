@@ -47,6 +47,7 @@ _EXACT: Mapping[str, Route] = MappingProxyType(
         "/v1/audio/speech": Route("audio", "json", _POST),
         "/v1/images/generations": Route("images", "json", _POST),
         "/v1/models": Route("models", "here", _GET),
+        "/v1/usage": Route("usage", "here", _GET),
         "/api/chat": Route("ollama", "json", _POST, streams_by_default=True),
         "/api/generate": Route("ollama", "json", _POST, streams_by_default=True),
         "/api/embed": Route("ollama", "json", _POST),

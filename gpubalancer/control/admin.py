@@ -15,6 +15,8 @@ from gpubalancer.control.access import Access, Refusal, refuse
 from gpubalancer.control.openapi import openapi
 from gpubalancer.control.reload import Reload
 from gpubalancer.domain.errors import RequestError
+from gpubalancer.ledger.report import QueryError
+from gpubalancer.ledger.store import StoreError
 
 JSON = "application/json"
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -70,6 +72,14 @@ class Operator(Protocol):
             RequestError: the question makes no sense, or the request would be refused before a backend is chosen.
         """
 
+    async def usage(self, by: str, tenant: str | None, since: str | None) -> dict[str, Any]:
+        """What was spent, as `ledger.report` shows it.
+
+        Raises:
+            QueryError: the question makes no sense.
+            StoreError: the database can't be used now.
+        """
+
     async def reload(self) -> Reload:
         """Read the policy file again."""
 
@@ -123,6 +133,16 @@ async def _decisions(operator: Operator, request: web.Request) -> web.Response:
     return _answer({"decisions": operator.decisions(int(asked[:5]))})
 
 
+async def _usage(operator: Operator, request: web.Request) -> web.Response:
+    asked = request.query
+    try:
+        return _answer(await operator.usage(asked.get("by", "tenant"), asked.get("tenant"), asked.get("since")))
+    except QueryError as error:
+        return _answer(_shape(Refusal(400, "invalid_request_error", "invalid_query", str(error))), 400)
+    except StoreError as error:
+        return _answer(_shape(Refusal(503, "api_error", "usage_unavailable", str(error))), 503)
+
+
 async def _explain(operator: Operator, request: web.Request) -> web.Response:
     try:
         return _answer(await operator.explain(await request.read()))
@@ -168,6 +188,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/metrics", "read", _metrics, "Metrics for Prometheus.", content_type="text/plain"),
     Route("GET", "/admin/v1/fleet", "read", _fleet, "All backends and their state."),
     Route("GET", "/admin/v1/decisions", "read", _decisions, "What was decided of the last requests.", (400,)),
+    Route("GET", "/admin/v1/usage", "read", _usage, "What was spent, from the ledger.", (400, 503)),
     Route(
         "POST",
         "/admin/v1/explain",

@@ -19,6 +19,14 @@ _LIMIT = {
     "schema": {"type": "integer", "minimum": 1, "maximum": 1000},
     "description": "How many at most.",
 }
+_USAGE = [
+    {"name": name, "in": "query", "required": False, "schema": {"type": "string"}, "description": meaning}
+    for name, meaning in (
+        ("by", "Some of day, tenant, key, model, backend, tier, with commas between; tenant if not given."),
+        ("tenant", "This tenant's only."),
+        ("since", "From this day on, in UTC: 2026-11-01, 7d, today or month."),
+    )
+]
 _QUESTION = {
     "type": "object",
     "required": ["body"],
@@ -111,6 +119,8 @@ def _operation(route: Described) -> dict[str, Any]:
         operation["parameters"] = [_NAME]
     if route.path.endswith("/decisions"):
         operation["parameters"] = [_LIMIT]
+    if route.path.endswith("/usage"):
+        operation["parameters"] = _USAGE
     if route.path.endswith("/explain"):
         operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": _QUESTION}}}
     return operation

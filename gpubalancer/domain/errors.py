@@ -45,6 +45,7 @@ FAILURES: Mapping[str, Failure] = MappingProxyType(
         # OpenAI's own code, which SDKs and agents look for.
         "context_length_exceeded": Failure(400, _INVALID, Blame.CLIENT),
         "invalid_header": Failure(400, _INVALID, Blame.CLIENT),
+        "invalid_query": Failure(400, _INVALID, Blame.CLIENT),
         "missing_api_key": Failure(401, _AUTH, Blame.CLIENT),
         "invalid_api_key": Failure(401, _AUTH, Blame.CLIENT),
         "model_not_allowed": Failure(403, _DENIED, Blame.CLIENT),
@@ -68,8 +69,12 @@ FAILURES: Mapping[str, Failure] = MappingProxyType(
         "internal_error": Failure(500, _API, Blame.BALANCER),
         "unsupported_transfer_encoding": Failure(501, _INVALID, Blame.CLIENT),
         "backend_failed": Failure(502, _API, Blame.BACKEND),
+        # Nothing is sent for this one either: who would have is dead, and its supervisor makes the record.
+        "worker_killed": Failure(502, _API, Blame.BALANCER),
         "no_backend": Failure(503, _API, Blame.BALANCER),
         "draining": Failure(503, _API, Blame.BALANCER),
+        "journal_full": Failure(503, _API, Blame.BALANCER),
+        "usage_unavailable": Failure(503, _API, Blame.BALANCER),
         "too_many_connections": Failure(503, _API, Blame.BALANCER),
         "timed_out": Failure(504, _API, Blame.BACKEND),
         "unsupported_version": Failure(505, _INVALID, Blame.CLIENT),
@@ -115,5 +120,5 @@ class RequestError(Exception):
 
     @property
     def status(self) -> int:
-        """HTTP status; 499 is recorded and never sent."""
+        """HTTP status; those of `client_left` and `worker_killed` are recorded and never sent."""
         return FAILURES[self.code].status

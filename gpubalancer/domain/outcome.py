@@ -20,11 +20,19 @@ class Outcome:
     """When the first byte of the head had been read."""
     method: str = "GET"
     path: str = "/"
+    decision_id: str = ""
+    """Made by us for each request and by nobody else, where `request_id` may be the client's."""
     api: str = NOBODY
     tenant: str = NOBODY
+    key_id: str = NOBODY
+    """The beginning of its key's SHA-256, which says which key it was and nothing of it."""
+    model_asked: str = NOBODY
+    """As the client wrote it."""
     model: str = NOBODY
     """The public name, after aliases; `NOBODY` when no such model exists, so that labels stay bounded."""
     backend: str = NOBODY
+    kind: str = NOBODY
+    """Of the backend: `gpu`, `cpu` or `cloud`."""
     tier: str = NOBODY
     tier_source: str = NOBODY
     """What decided the tier: `tenant`, `header`, `unread`, `rule:NAME` or `detector:NAME`."""
@@ -73,10 +81,10 @@ class Outcome:
 
     @property
     def code(self) -> int:
-        """The metrics' `code`: the status sent, but 499 when the client left and 502 when a stream broke."""
+        """The metrics' `code`: the status sent, but 499 when the client left, 502 when a stream or a worker broke."""
         if self.reason == "client_left":
             return 499
-        if self.reason in ("backend_failed", "timed_out") and self.status < 400:
+        if self.reason in ("backend_failed", "timed_out", "worker_killed") and self.status < 400:
             return 502
         return self.status
 

@@ -73,6 +73,8 @@ class Work:
     """Instant by which an answer must have begun; infinity where the client set none."""
     claim: str | None = None
     """The path, where only a backend that claims it may serve the request."""
+    model_asked: str | None = None
+    """The model's name as the client wrote it."""
     sent_name: str | None = None
     """The model's name where it can't be changed on the way (uploads, paths): only backends that know it by this name
     can serve the request."""

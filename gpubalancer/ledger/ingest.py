@@ -13,6 +13,8 @@ roll-ups stay for `rollup_days`.
 import asyncio
 import contextlib
 import os
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -46,7 +48,13 @@ class Retention:
     rollup_days: int = 400
 
 
-def ledger_of(directory: Path, url: str | None, say: Say, keep: Retention | None = None) -> "Ledger":
+def ledger_of(
+    directory: Path,
+    url: str | None,
+    say: Say,
+    keep: Retention | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> "Ledger":
     """The ledger of a state directory.
 
     Arguments:
@@ -54,12 +62,13 @@ def ledger_of(directory: Path, url: str | None, say: Say, keep: Retention | None
         url: of a PostgreSQL server, or None for SQLite.
         say: gets each event.
         keep: how long.
+        clock: monotonic seconds.
 
     Errors:
         StoreError: the driver for PostgreSQL is missing.
     """
     store: Store = SqliteStore(directory / DATABASE) if url is None else PostgresStore(url)
-    return Ledger(directory / JOURNAL, store, say, keep or Retention())
+    return Ledger(directory / JOURNAL, store, say, keep or Retention(), clock)
 
 
 class Ledger:
@@ -69,10 +78,17 @@ class Ledger:
         lines: how many were taken in by this object.
         torn: how many of them were cut off.
         damaged: how many of them said nothing.
+        failures: rounds of `run` in which the database or the journal could not be used.
+        even_s: when `run` had last taken in all that there was, by the clock; its making, before that.
     """
 
-    def __init__(self, journal: Path, store: Store, say: Say, keep: Retention) -> None:
+    def __init__(
+        self, journal: Path, store: Store, say: Say, keep: Retention, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self.store = store
+        self.failures = 0
+        self.even_s = clock()
+        self._clock = clock
         self.lines = self.torn = self.damaged = 0
         self._journal, self._say, self._keep = journal, say, keep
         self._at: dict[str, int] = {}
@@ -99,9 +115,11 @@ class Ledger:
         """Keep up with the journal until cancelled; trouble is said once, and tried again."""
         while True:
             try:
+                began_s = self._clock()
                 await self.step(datetime.now(UTC).date())
-                self._trouble = ""
+                self._trouble, self.even_s = "", began_s
             except (StoreError, OSError) as error:
+                self.failures += 1
                 if str(error) != self._trouble:
                     self._say("ledger waits", why=str(error))
                 self._trouble = str(error)

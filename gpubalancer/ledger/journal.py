@@ -19,7 +19,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from gpubalancer.ledger.records import Entry, encode
 from gpubalancer.ledger.segments import name_of
 
 SEGMENT_BYTES = 64 << 20
@@ -27,6 +26,8 @@ SEGMENT_BYTES = 64 << 20
 KEPT_BYTES = 8 << 20
 """About 16,000 requests that ended while the disk was full: with new ones refused, more than are ever in flight."""
 DAY_NS = 86_400 * 1_000_000_000
+LOOK_NS = 1_000_000_000
+"""How often a writer looks whether somebody has removed its segment."""
 
 
 class JournalFullError(Exception):
@@ -75,7 +76,7 @@ class Journal:
         self._segment_bytes, self._kept_bytes = segment_bytes, kept_bytes
         self._fd = -1
         self._size_bytes = 0
-        self._ends_ns = 0
+        self._ends_ns = self._look_ns = 0
         self._kept = bytearray()
         self._reason = ""
 
@@ -93,13 +94,12 @@ class Journal:
         """How much waits in memory for room."""
         return len(self._kept)
 
-    def append(self, entry: Entry) -> None:
-        """Write an entry's line.
+    def append(self, line: bytes) -> None:
+        """Write a line, as `records` makes them.
 
         Raises:
             JournalFullError: it is not in the journal yet, or never will be, as `kept` says.
         """
-        line = encode(entry)
         if len(self._kept) + len(line) > self._kept_bytes and self.is_full and not self.flush():
             self.lost += 1
             raise JournalFullError(self._reason, kept=False)
@@ -142,8 +142,13 @@ class Journal:
         """True between two lines when the segment is full, its day is over, or somebody removed it."""
         if self.is_full:
             return False
-        over = self._size_bytes >= self._segment_bytes or self._clock_ns() >= self._ends_ns
-        return over or os.fstat(self._fd).st_nlink == 0
+        now_ns = self._clock_ns()
+        if self._size_bytes >= self._segment_bytes or now_ns >= self._ends_ns:
+            return True
+        if 0 <= self._look_ns - now_ns <= LOOK_NS:
+            return False
+        self._look_ns = now_ns + LOOK_NS
+        return os.fstat(self._fd).st_nlink == 0
 
     def _begin(self) -> None:
         now_ns = self._clock_ns()

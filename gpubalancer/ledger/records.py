@@ -76,66 +76,51 @@ _KINDS = {each.name: each.type for each in fields(Entry)}
 _REQUIRED = frozenset(each.name for each in fields(Entry) if each.default is MISSING)
 
 
-def entry_of(
-    outcome: Outcome,
-    spending: Spending,
-    *,
-    at_s: float,
-    decision_id: str,
-    key_id: str = NOBODY,
-    kind: str = NOBODY,
-    model_asked: str | None = None,
-) -> Entry:
-    """The entry of a request that has ended.
+def line_of(outcome: Outcome, spending: Spending, at_us: int) -> bytes:
+    """The line of a request that has ended, its newline included. About 6 us, so it is one dictionary and one dump.
 
     Arguments:
         outcome: how it ended.
         spending: what it was charged, in the numbers that its budgets were settled with.
-        at_s: when, in seconds since 1970.
-        decision_id: unique, made by us.
-        key_id: `key_id_of` the key's digest.
-        kind: of the backend that answered.
-        model_asked: as the client wrote it; None if it is the model that was served.
+        at_us: when, in microseconds since 1970.
     """
-    return Entry(
-        decision_id=_text(decision_id),
-        request_id=_text(outcome.request_id),
-        at_us=min(max(int(at_s * 1e6), 0), LAST_US),
-        tenant=outcome.tenant,
-        key_id=key_id,
-        model_asked=outcome.model if model_asked is None else _text(model_asked),
-        model=outcome.model,
-        backend=outcome.backend,
-        kind=kind,
-        api=outcome.api,
-        attempts=outcome.attempts,
-        tier=outcome.tier,
-        tier_source=_text(outcome.tier_source),
-        requests=_amount(spending.requests),
-        prompt_tokens=_amount(spending.prompt_tokens),
-        cached_tokens=_amount(spending.cached_tokens),
-        completion_tokens=_amount(spending.completion_tokens),
-        usage_source=outcome.usage_source,
-        nano_usd=_amount(spending.nano_usd),
-        millijoules=_amount(spending.millijoules),
-        ttft_s=_seconds(outcome.ttft_s),
-        tpot_s=_seconds(outcome.tpot_s),
-        duration_s=_seconds(outcome.ended_s - outcome.started_s),
-        status=outcome.status,
-        code=outcome.code,
-        reason=outcome.reason,
+    if min(spending) < 0 or max(spending) > MOST or not 0 <= at_us <= LAST_US:
+        spending, at_us = Spending(*[min(max(each, 0), MOST) for each in spending]), min(max(at_us, 0), LAST_US)
+    return _line(
+        {
+            "decision_id": outcome.decision_id,
+            "request_id": _text(outcome.request_id),
+            "at_us": at_us,
+            "tenant": outcome.tenant,
+            "key_id": outcome.key_id,
+            "model_asked": _text(outcome.model_asked),
+            "model": _text(outcome.model),
+            "backend": outcome.backend,
+            "kind": outcome.kind,
+            "api": outcome.api,
+            "attempts": outcome.attempts,
+            "tier": outcome.tier,
+            "tier_source": _text(outcome.tier_source),
+            "requests": spending.requests,
+            "prompt_tokens": spending.prompt_tokens,
+            "cached_tokens": spending.cached_tokens,
+            "completion_tokens": spending.completion_tokens,
+            "usage_source": outcome.usage_source,
+            "nano_usd": spending.nano_usd,
+            "millijoules": spending.millijoules,
+            "ttft_s": _seconds(outcome.ttft_s),
+            "tpot_s": _seconds(outcome.tpot_s),
+            "duration_s": _seconds(outcome.ended_s - outcome.started_s),
+            "status": outcome.status,
+            "code": outcome.code,
+            "reason": outcome.reason,
+        }
     )
-
-
-def key_id_of(digest: bytes) -> str:
-    """What is told of a key: the beginning of its SHA-256, 32 bits of which nobody can guess the key from."""
-    return digest[:4].hex()
 
 
 def encode(entry: Entry) -> bytes:
     """An entry's line, its newline included."""
-    body = orjson.dumps(entry)
-    return b"%08x %b\n" % (crc32(body), body)
+    return _line(entry)
 
 
 def decode(line: bytes) -> Entry:
@@ -162,15 +147,16 @@ def decode(line: bytes) -> Entry:
     return Entry(**found)
 
 
+def _line(content: object) -> bytes:
+    body = orjson.dumps(content)
+    return b"%08x %b\n" % (crc32(body), body)
+
+
 def _text(text: str) -> str:
     """Cut, and without what is no character: control characters, and halves of surrogate pairs."""
     if len(text) <= TEXT_LIMIT and text.isprintable():
         return text
     return "".join(each if each.isprintable() else "\ufffd" for each in text[:TEXT_LIMIT])
-
-
-def _amount(number: int) -> int:
-    return min(max(number, 0), MOST)
 
 
 def _seconds(seconds: float) -> float:

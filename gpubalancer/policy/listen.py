@@ -181,7 +181,11 @@ class State(Part):
     )
     ledger: Annotated[SecretStr, _store("sqlite", "postgresql", "postgresql://user@10.0.0.5/gpubalancer")] = Field(
         default=SecretStr("sqlite"),
-        description=later("Where usage is kept: `sqlite` in the directory, or a `postgresql://` URL."),
+        description="Where usage is kept: `sqlite` in the directory, or a `postgresql://` URL.",
+    )
+    journal_full: Literal["refuse", "serve"] = Field(
+        default="refuse",
+        description="When there is no room to record requests: `refuse` new ones, or `serve` them and lose records.",
     )
 
     @property

@@ -15,7 +15,7 @@ from gpubalancer.brain.health import Health
 from gpubalancer.brain.price import Rates, rates_of
 from gpubalancer.brain.retry import backoff_s, may_retry
 from gpubalancer.domain.errors import RequestError
-from gpubalancer.domain.outcome import Outcome
+from gpubalancer.domain.outcome import NOBODY, Outcome
 from gpubalancer.domain.work import Work
 from gpubalancer.proxy.answers import id_line
 from gpubalancer.proxy.asking import REFUSALS, Asking, names_field, read_refusal
@@ -56,7 +56,7 @@ class Courier:
         while True:
             place = await self._place(generation, asked, tried, failure)
             outcome.attempts += 1
-            outcome.backend = fleet.names[place.index]
+            outcome.backend, outcome.kind = fleet.names[place.index], fleet.kinds[place.index] or NOBODY
             attempt = Attempt(generation.pools[place.index], self.clock)
             try:
                 await self._try(exchange, generation, asked, outcome, place, attempt)
@@ -162,7 +162,8 @@ class Courier:
         """The head of the answer, and the body where it had to be read: of a refusal that was not for our asking."""
         work, pool = asked.work, generation.pools[place.index]
         if asked.payment is not None:
-            asked.payment.begin(work.prompt_tokens, _rates(generation, place, work))
+            is_priced = asked.payment.reservation.claims.priced
+            asked.payment.begin(work.prompt_tokens, outcome, _rates(generation, place, work) if is_priced else None)
         known_as = generation.fleet.served[place.index].get(work.model) if work.model is not None else None
         content = asked.content_for(known_as)
         timeouts, request_id = generation.policy.routing.timeouts, outcome.request_id.encode()

@@ -1,16 +1,22 @@
-"""What a request may spend, reserved before it is served and settled when it has ended, whatever happened to it.
+"""What a request may spend, reserved before it is served, and settled and put on record when it has ended.
 
-A reservation is taken from every budget that applies or from none, and stands in a slot of the worker's own file: if
-this process dies, the supervisor settles what it had in flight from there (`treasury`). How far answers have come is
-written there a few times a second, not with each chunk.
+A reservation is taken from every budget that applies or from none, and stands in a slot of the worker's own file, as
+does a request that no budget counts: if this process dies, the supervisor settles and records what it had in flight
+from there (`treasury`). How far answers have come is written there a few times a second, not with each chunk.
+
+The end has three steps: the budgets are settled, the record is written, the slot is freed. A request that died between
+two of them is found in its slot, settled, and in the journal or not. So each is charged once and recorded once, and the
+record has the numbers that were charged.
 """
 
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from gpubalancer.board.budget_locks import BusyError
-from gpubalancer.board.budgets import Reservation, Till
+from gpubalancer.board.budget_reservation import Reservation
+from gpubalancer.board.budgets import Till
 from gpubalancer.brain.budget import expected, refused
 from gpubalancer.brain.budget_headers import limit_lines
 from gpubalancer.brain.budget_store import Held
@@ -20,10 +26,34 @@ from gpubalancer.domain.errors import RequestError
 from gpubalancer.domain.outcome import Outcome
 from gpubalancer.domain.work import Work
 from gpubalancer.proxy.generation import Generation
+from gpubalancer.proxy.label import label_of, server_of
 from gpubalancer.proxy.metering import Paying
 
-LABEL_BYTES = 512
 NANO, MILLI = 1_000_000_000, 1000
+FULL_RETRY_S = 5.0
+"""When a client may try again that was refused because there is no room for records."""
+
+
+class Records(Protocol):
+    """Where the end of every request is written down."""
+
+    @property
+    def is_full(self) -> bool:
+        """True while there is no room."""
+
+    @property
+    def lost(self) -> int:
+        """How many could neither be written nor kept."""
+
+    def write(self, outcome: Outcome, spending: Spending, at_ns: int) -> bool:
+        """Write down how a request ended, what it was charged and when (nanoseconds since 1970).
+
+        Returns:
+            False if there was no room, so that the next `flush` has to do it.
+        """
+
+    def flush(self) -> bool:
+        """Write what there was no room for; True if nothing is left to be written."""
 
 
 @dataclass(slots=True)
@@ -40,14 +70,14 @@ class Payment:
     now_ns: Callable[[], int]
     streamed_tokens: Callable[[], int] | None = None
 
-    def begin(self, prompt_tokens: int, rates: Rates) -> None:
-        """A backend that charges so much is about to get the request."""
-        if self.reservation.claims.priced:
+    def begin(self, prompt_tokens: int, outcome: Outcome, rates: Rates | None) -> None:
+        """The backend that the outcome names is about to get the request; its rates where a budget counts them."""
+        if rates is not None:
             price = rates.price.usd_per_million_tokens
             read_usd = rates.price.usd_per_hour / HOUR_S * rates.read_s
             prompt_usd = price.prompt + read_usd / max(1, prompt_tokens) * MILLION
             self.reservation.rate(prompt_usd, rates.token_usd * MILLION, rates.token_joules)
-        self.reservation.sent(prompt_tokens)
+        self.reservation.sent(prompt_tokens, server_of(outcome))
 
     def paying(self, rates: Rates) -> Paying:
         """What pays for a stream that a budget may end."""
@@ -55,14 +85,23 @@ class Payment:
 
 
 class Cashier:
-    """One worker's way to the budgets."""
+    """One worker's way to the budgets and to the records.
 
-    def __init__(self, till: Till) -> None:
+    Arguments:
+        till: the worker's own.
+        records: get the end of every request.
+        refuses_unrecorded: refuse requests while they can't be put on record.
+    """
+
+    def __init__(self, till: Till, records: Records, *, refuses_unrecorded: bool = True) -> None:
         self._till = till
+        self._records = records
+        self._refuses_unrecorded = refuses_unrecorded
         self._payments: dict[Held, Payment] = {}
+        self._unwritten: list[Held] = []
 
-    async def reserve(self, generation: Generation, work: Work, key: bytes | None, outcome: Outcome) -> Payment | None:
-        """Reserve what a request is expected to take; None if no budget applies.
+    async def reserve(self, generation: Generation, work: Work, key: bytes | None, outcome: Outcome) -> Payment:
+        """Reserve what a request is expected to take; where no budget applies, only write down that it is here.
 
         Arguments:
             generation: the policy, whose `routing.queue` says how long a budget with `when_spent: queue` may hold it.
@@ -71,14 +110,17 @@ class Cashier:
             outcome: its record.
 
         Raises:
-            RequestError: `rate_limit_exceeded`, `insufficient_quota`; `overloaded` if another process holds a lock.
+            RequestError: `rate_limit_exceeded`, `insufficient_quota`; `overloaded` if another process holds a lock;
+                `journal_full`.
         """
-        claims = generation.plan.claims(work.tenant, work.model, key)
+        if self._refuses_unrecorded and self._records.is_full:
+            sentence = "There is no room to record requests."
+            raise RequestError("journal_full", sentence, retry_after_s=FULL_RETRY_S)
+        claims, label = generation.plan.claims(work.tenant, work.model, key), label_of(outcome)
         if claims is None:
-            return None
+            return self._enter(label)
         spending = _expected(generation, work, claims)
         patience_s = generation.policy.routing.queue.timeout_s
-        label = f"{outcome.request_id}\n{work.tenant}\n{work.model or ''}".encode()[:LABEL_BYTES]
         while True:
             found = self._reserve_now(claims, spending, label)
             if not isinstance(found, Refusal):
@@ -95,13 +137,21 @@ class Cashier:
             patience_s -= wait_s
             await asyncio.sleep(wait_s)
 
+    def _enter(self, label: bytes) -> Payment:
+        try:
+            reservation = self._till.enter(self._till.now_ns(), label)
+        except OSError:
+            raise _no_room() from None
+        payment = self._payments[reservation] = Payment(reservation, b"", self._till.now_ns)
+        return payment
+
     def _reserve_now(self, claims: Claims, spending: Spending, label: bytes) -> Reservation | Refusal:
         try:
             return self._till.reserve(claims, spending, self._till.now_ns(), label)
         except BusyError:
             raise RequestError("overloaded", "The budgets could not be read in time.", retry_after_s=1) from None
         except OSError:
-            raise RequestError("overloaded", "There is no room to write a reservation.", retry_after_s=5) from None
+            raise _no_room() from None
 
     def _refused(self, found: Refusal, claims: Claims) -> RequestError:
         error = refused(found)
@@ -110,27 +160,40 @@ class Cashier:
             error.lines += b"x-should-retry: false\r\n"
         return error
 
-    def settle(self, payment: Payment, outcome: Outcome) -> None:
-        """Charge what the request took; give all back if nothing was served."""
+    def end(self, payment: Payment | None, outcome: Outcome) -> None:
+        """Charge what a request took, all given back if nothing was served, and put it on record; once for each.
+
+        Arguments:
+            payment: what it had reserved; None if it never came so far.
+            outcome: how it ended.
+        """
+        spending, now_ns = spending_of(outcome), self._till.now_ns()
+        if payment is None:
+            self._records.write(outcome, spending, now_ns)
+            return
         reservation = payment.reservation
         self._payments.pop(reservation, None)
-        spending = _spending(outcome)
-        if spending == NOTHING:
-            reservation.release(self._till.now_ns())
+        reservation.settle(spending, now_ns, keep=True)
+        if self._records.write(outcome, spending, now_ns):
+            reservation.forget()
         else:
-            reservation.settle(spending, self._till.now_ns())
+            self._unwritten.append(reservation)
 
     def note_progress(self) -> None:
-        """Write down how far each answer has come, and settle what a lock had put off; a few times a second."""
+        """Write down how far each answer has come, and do what a lock or a full disk had put off; now and then."""
         for payment in self._payments.values():
             if payment.streamed_tokens is not None:
                 payment.reservation.progress(payment.streamed_tokens())
         self._till.settle_late()
+        if self._records.is_full and self._records.flush():
+            unwritten, self._unwritten = self._unwritten, []
+            for reservation in unwritten:
+                reservation.forget()
 
     @property
     def outstanding(self) -> int:
-        """Requests that hold a reservation."""
-        return self._till.outstanding
+        """Requests that hold a reservation in a budget."""
+        return sum(bool(reservation.claims.terms) for reservation in self._payments) + self._till.late
 
     def close(self) -> None:
         """Let the budgets go."""
@@ -152,7 +215,11 @@ def _expected(generation: Generation, work: Work, claims: Claims) -> Spending:
     return expected(work, *dearest(economy, eligible, work.prompt_tokens, work.output_tokens_high))
 
 
-def _spending(outcome: Outcome) -> Spending:
+def _no_room() -> RequestError:
+    return RequestError("overloaded", "There is no room to write a reservation.", retry_after_s=5)
+
+
+def spending_of(outcome: Outcome) -> Spending:
     """What a request is charged: what it took, and nothing where nothing was served."""
     took = outcome.prompt_tokens or outcome.completion_tokens
     served = outcome.sent_s > 0 and not outcome.reason and outcome.status < 400

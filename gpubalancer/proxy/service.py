@@ -2,7 +2,8 @@
 
 `serve` routes, authenticates, reads, delivers and records; what each step decides stands in `brain`. A client that
 leaves cancels the coroutine wherever it waits, and what it held goes back on the way out: the connection is closed,
-which stops the backend's work, and the slot is free. The record is written last and always.
+which stops the backend's work, and the slot is free. The record is written last and always; only then do the last
+bytes of the answer go to the client, so that nobody has a whole answer that is not on record.
 """
 
 import asyncio
@@ -23,6 +24,7 @@ from gpubalancer.proxy.intake import Asked, authenticate, read_request, route_of
 from gpubalancer.proxy.paying import Cashier
 from gpubalancer.proxy.study import Study
 from gpubalancer.proxy.tokenizing import token_answer
+from gpubalancer.proxy.usage_desk import UsageDesk
 from gpubalancer.wire.exchange import Exchange
 from gpubalancer.wire.forward import names_us
 
@@ -39,26 +41,34 @@ class Service:
     courier: Courier
     study: Study
     cashier: Cashier
+    usage_desk: UsageDesk
     record: Callable[[Outcome], None]
     """Gets every outcome, once."""
     id_prefix: str
-    """Begins the ids of requests that bring none."""
+    """Begins the ids that we make, one for each request."""
     numbers: "count[int]"
 
     async def serve(self, exchange: Exchange) -> None:
         """Serve one request."""
         generation, head = self.generation, exchange.head
-        outcome = Outcome(self._request_id(exchange), exchange.received_s, head.method, head.target.path)
+        decision_id = f"{self.id_prefix}{next(self.numbers):x}"
+        request_id = _given_id(exchange) or decision_id
+        outcome = Outcome(request_id, exchange.received_s, head.method, head.target.path, decision_id)
         asked: Asked | None = None
+        exchange.holds_end = True
         try:
             route = route_of(exchange, generation)
             outcome.api = route.api
-            tenant, key = authenticate(exchange, generation)
+            tenant, key, outcome.key_id = authenticate(exchange, generation)
             outcome.tenant = tenant.name
             if b"via" in head.fields and names_us(head.headers, self.courier.via):
                 raise RequestError("loop_detected", "This request has passed here before.")
             if route.content == "here":
-                self._answer_models(exchange, generation, tenant, outcome)
+                if route.api == "usage":
+                    lines, content = await self.usage_desk.answer(tenant.name, head.target)
+                    exchange.reply(200, lines + id_line(outcome.request_id), content)
+                else:
+                    self._answer_models(exchange, generation, tenant, outcome)
                 return
             note = partial(_note, generation, outcome)
             asked = await read_request(exchange, generation, route, tenant, self.study, note)
@@ -72,13 +82,10 @@ class Service:
                 outcome.reason = "client_left" if exchange.client_left else "draining"
             raise
         finally:
-            self._end(exchange, outcome, asked)
-
-    def _request_id(self, exchange: Exchange) -> str:
-        given = exchange.head.fields.get(b"x-request-id")
-        if given and len(given) <= _ID_LENGTH and _ID_CHARACTERS.issuperset(given):
-            return given.decode()
-        return f"{self.id_prefix}{next(self.numbers):x}"
+            try:
+                self._end(exchange, outcome, asked)
+            finally:
+                exchange.release()
 
     @staticmethod
     def _answer_models(exchange: Exchange, generation: Generation, tenant: Tenant, outcome: Outcome) -> None:
@@ -112,17 +119,22 @@ class Service:
         outcome.status = exchange.status
         outcome.request_bytes, outcome.response_bytes = exchange.body.size_bytes, exchange.sent_bytes
         outcome.ended_s = self.courier.clock()
-        if asked is not None and asked.payment is not None:
-            self.cashier.settle(asked.payment, outcome)
+        self.cashier.end(asked.payment if asked is not None else None, outcome)
         if asked is not None and asked.basis is not None and outcome.usage_source == "reported" and not outcome.reason:
             tokens = outcome.prompt_tokens, outcome.completion_tokens
             self.study.experience.learn(asked.work, asked.basis, *tokens)
         self.record(outcome)
 
 
+def _given_id(exchange: Exchange) -> str | None:
+    """The id that the client gave its request, if it can do no harm."""
+    given = exchange.head.fields.get(b"x-request-id")
+    return given.decode() if given and len(given) <= _ID_LENGTH and _ID_CHARACTERS.issuperset(given) else None
+
+
 def _note(generation: Generation, outcome: Outcome, work: Work) -> None:
     """What the record says of a request before it is served."""
-    outcome.model = work.model or outcome.model
+    outcome.model, outcome.model_asked = work.model or outcome.model, work.model_asked or outcome.model_asked
     outcome.tier, outcome.tier_source = generation.policy.tiers[work.tier].name, work.tier_source
     outcome.priority, outcome.risk, outcome.rules = work.priority.name.lower(), work.risk or "", work.rules
     outcome.findings = tuple((finding.detector, finding.count) for finding in work.findings)

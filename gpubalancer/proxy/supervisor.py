@@ -11,7 +11,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ import orjson
 
 from gpubalancer.board.board import Board
 from gpubalancer.brain.fleet import Discovery
+from gpubalancer.domain.outcome import Outcome
 from gpubalancer.policy.schema import Policy, dump
 from gpubalancer.proxy.calibration import Calibration, Rows
 from gpubalancer.proxy.channel import Channel, Message
@@ -81,8 +82,9 @@ class Seat:
     connections: int = 0
     reservations: int = 0
     lines_dropped: int = 0
-    """Of processes that have ended, and of the present one."""
-    dropped_before: int = 0
+    records_lost: int = 0
+    before: tuple[int, int] = (0, 0)
+    """Lines dropped and records lost of processes that have ended."""
 
 
 class Supervisor:
@@ -95,6 +97,8 @@ class Supervisor:
         via: bytes,
         on_counts: Callable[[dict[str, Any]], None],
         on_decisions: Callable[[list[dict[str, Any]]], None],
+        on_buried: Callable[[Outcome], None],
+        answer_usage: Callable[[Message], Awaitable[Message]],
         treasury: Treasury,
     ) -> None:
         self.restarts = 0
@@ -103,7 +107,10 @@ class Supervisor:
         self._via = via
         self._on_counts = on_counts
         self._on_decisions = on_decisions
+        self._on_buried = on_buried
+        self._answer_usage = answer_usage
         self._treasury = treasury
+        self._answering: set[asyncio.Task[None]] = set()
         self._seats = [Seat(index, listener) for index, listener in enumerate(listeners)]
         self._keepers: list[asyncio.Task[None]] = []
         self._policy: Policy | None = None
@@ -130,7 +137,12 @@ class Supervisor:
     @property
     def lines_dropped(self) -> int:
         """Lines of the access log that could not be written in time."""
-        return sum(seat.dropped_before + seat.lines_dropped for seat in self._seats)
+        return sum(seat.before[0] + seat.lines_dropped for seat in self._seats)
+
+    @property
+    def records_lost(self) -> int:
+        """Requests that could not be put on record: there was no room for long, and the policy said to go on."""
+        return sum(seat.before[1] + seat.records_lost for seat in self._seats)
 
     async def start(self, policy: Policy) -> None:
         """Start all workers on a policy, and return when they serve."""
@@ -249,7 +261,7 @@ class Supervisor:
             await asyncio.sleep(pause_s)
 
     async def _spawn(self, seat: Seat) -> asyncio.subprocess.Process:
-        self._treasury.recover()
+        self._bury(self._treasury.recover())
         ours, theirs = socket.socketpair()
         with contextlib.ExitStack() as until_started, theirs:
             until_started.enter_context(ours)
@@ -278,7 +290,8 @@ class Supervisor:
             seat.channel.close()
         seat.process = seat.channel = None
         seat.adopted = seat.connections = seat.reservations = 0
-        seat.dropped_before, seat.lines_dropped = seat.dropped_before + seat.lines_dropped, 0
+        seat.before = seat.before[0] + seat.lines_dropped, seat.before[1] + seat.records_lost
+        seat.lines_dropped = seat.records_lost = 0
         # Of all that have ended: a worker that outlived the last supervisor dies unseen by us.
         self._board.clear_worker()
 
@@ -290,7 +303,21 @@ class Supervisor:
             self._on_counts(message["tally"])
             self._on_decisions(message["decisions"])
             seat.reservations = message["reservations"]
-            self._treasury.tidy()
+            self._bury(self._treasury.tidy())
             if news := self._calibration.learn(message["samples"]):
                 self._tell_all({"kind": "measured", "backends": news})
-            seat.connections, seat.lines_dropped = message["connections"], message["lines_dropped"]
+            seat.connections = message["connections"]
+            seat.lines_dropped, seat.records_lost = message["lines_dropped"], message["records_lost"]
+        elif message["kind"] == "usage":
+            answering = asyncio.create_task(self._answer(seat, message))
+            self._answering.add(answering)
+            answering.add_done_callback(self._answering.discard)
+
+    def _bury(self, outcomes: list[Outcome]) -> None:
+        for outcome in outcomes:
+            self._on_buried(outcome)
+
+    async def _answer(self, seat: Seat, message: Message) -> None:
+        channel, answer = seat.channel, await self._answer_usage(message)
+        if channel is not None:
+            channel.send({"kind": "usage", "number": message["number"], **answer})

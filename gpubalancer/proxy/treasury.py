@@ -1,6 +1,6 @@
 """The supervisor's end of the budgets: their file, and what dead workers have left in it."""
 
-import logging
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -9,11 +9,22 @@ from gpubalancer.board.budget_file import BudgetFile
 from gpubalancer.board.budget_locks import BusyError
 from gpubalancer.board.budget_recovery import Left, dead_workers, recover
 from gpubalancer.brain.budget import BudgetPlan
-from gpubalancer.domain.budget import NOTHING, standing
+from gpubalancer.domain.budget import standing
+from gpubalancer.domain.outcome import Outcome
 from gpubalancer.policy.schema import Policy
+from gpubalancer.proxy.label import outcome_of
 
+RECOVER_S = 2.0
+"""How often dead workers are looked for: one may have outlived the last supervisor, so that nobody sees it die."""
 SWEEP_S = 60.0
-_log = logging.getLogger(__name__)
+
+Bury = Callable[[Outcome, Left, int], bool]
+"""Puts a request of a dead worker on record, if it is not: its outcome, what its slot held, and when it was settled.
+False if it was on record.
+
+Errors:
+    OSError: it can't be done now, and is to be tried again.
+"""
 
 
 class Treasury:
@@ -21,6 +32,7 @@ class Treasury:
 
     Arguments:
         path: of the file.
+        bury: gets each request that a dead worker had in flight.
         clock: monotonic seconds.
 
     Attributes:
@@ -31,37 +43,53 @@ class Treasury:
         OSError: it can't be opened, or the disk is full.
     """
 
-    def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, path: Path, bury: Bury, clock: Callable[[], float] = time.monotonic) -> None:
         self._file = BudgetFile.create(path)
         self._file.follow(time.time_ns())
         self.set_aside = self._file.set_aside
         self._plan: BudgetPlan | None = None
+        self._bury = bury
         self._clock = clock
-        self._swept_s = clock()
-        self.recovered = 0
-        """Requests of dead workers that were settled."""
+        self._swept_s = self._recovered_s = clock()
 
     def adopt(self, policy: Policy) -> None:
         """Know these budgets."""
         self._plan = BudgetPlan(policy)
 
-    def recover(self) -> None:
-        """Settle what dead workers had in flight. Call it before a worker starts."""
-        plan = self._plan
-        if plan is None:
-            return
-        for worker in dead_workers(self._file):
-            try:
-                self.recovered += recover(self._file, worker, plan.terms_of, self._file.now_ns(), _tell)
-            except BusyError:
-                _log.warning("what worker %d had reserved is settled later: its budgets are locked", worker)
+    def recover(self) -> list[Outcome]:
+        """Settle and record what dead workers had in flight. Call it before a worker starts.
 
-    def tidy(self) -> None:
-        """Follow the wall clock and free rows that are as good as new, once a minute."""
-        if self._clock() - self._swept_s >= SWEEP_S:
-            self._swept_s = self._clock()
+        Returns:
+            What was recorded.
+        """
+        plan, now_ns = self._plan, self._file.now_ns()
+        buried: list[Outcome] = []
+        if plan is None:
+            return buried
+
+        def record(left: Left) -> None:
+            outcome = outcome_of(left, now_ns)
+            if self._bury(outcome, left, now_ns):
+                buried.append(outcome)
+
+        for worker in dead_workers(self._file):
+            # A lock that a stopped process holds, or a full disk: what is left is settled and recorded later.
+            with contextlib.suppress(BusyError, OSError):
+                recover(self._file, worker, plan.terms_of, now_ns, record)
+        return buried
+
+    def tidy(self) -> list[Outcome]:
+        """Look for dead workers as `recover` does; each minute, follow the wall clock and free rows as good as new."""
+        now_s = self._clock()
+        buried: list[Outcome] = []
+        if now_s - self._recovered_s >= RECOVER_S:
+            self._recovered_s = now_s
+            buried = self.recover()
+        if now_s - self._swept_s >= SWEEP_S:
+            self._swept_s = now_s
             self._file.follow(time.time_ns())
             self._file.sweep()
+        return buried
 
     def remaining(self) -> Iterator[tuple[tuple[str, str, str], float]]:
         """What is left of each budget, by tenant, unit and period; of several for one period, the least."""
@@ -78,9 +106,3 @@ class Treasury:
     def close(self) -> None:
         """Let the file go."""
         self._file.close()
-
-
-def _tell(left: Left) -> None:
-    if left.spending != NOTHING and not left.was_settled:
-        request_id = left.label.decode(errors="replace").partition("\n")[0]
-        _log.info("request %s of a worker that has gone was settled for %s", request_id, left.spending)

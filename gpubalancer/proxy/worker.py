@@ -38,10 +38,11 @@ from gpubalancer.proxy.channel import Channel, Message
 from gpubalancer.proxy.delivery import Courier
 from gpubalancer.proxy.generation import Generation, build_generation, drop_generation
 from gpubalancer.proxy.memory import load_state, save_state
-from gpubalancer.proxy.paying import Cashier
+from gpubalancer.proxy.paying import Cashier, Records
 from gpubalancer.proxy.placing import Placer
 from gpubalancer.proxy.service import Service
 from gpubalancer.proxy.study import Study
+from gpubalancer.proxy.usage_desk import UsageDesk
 from gpubalancer.wire.downstream import Downstream, Frontend
 from gpubalancer.wire.limits import Limits
 from gpubalancer.wire.sweep import Sweeper
@@ -74,10 +75,13 @@ class Post:
 class Worker:
     """One worker's life, from its first policy to its last connection."""
 
-    def __init__(self, post: Post, log: Callable[[Outcome], None], lines_dropped: Callable[[], int]) -> None:
+    def __init__(
+        self, post: Post, log: Callable[[Outcome], None], lines_dropped: Callable[[], int], records: Records
+    ) -> None:
         self._post = post
         self._log = log
         self._lines_dropped = lines_dropped
+        self._records = records
         self._clock = time.monotonic
         self._sweeper = Sweeper(self._clock)
         self._tally = Tally()
@@ -91,6 +95,7 @@ class Worker:
         self._service: Service | None = None
         self._memory = post.board.path.with_name(f"learned-{post.index}.json")
         self._cashier: Cashier | None = None
+        self._usage_desk = UsageDesk(self._tell)
         self._prefixes = Prefixes.attach(post.board.path.with_name("prefixes"), post.board)
         salt = self._prefixes.salt if self._prefixes is not None else None
         self._study = Study(Experience.from_state(load_state(self._memory)), time.time, salt)
@@ -137,6 +142,8 @@ class Worker:
                 self._measured |= read_rows(message["backends"])
                 if self._generation is not None:
                     self._generation.judge.learn(self._measured)
+            elif message["kind"] == "usage":
+                self._usage_desk.hear(message)
             elif message["kind"] == "drain":
                 self.drain()
 
@@ -177,12 +184,14 @@ class Worker:
         shares = self._study.experience.cached
         placer = Placer(post.board, slots, health, self._clock, random, self._prefixes, shares)
         budgets = BudgetFile.attach(post.board.path.with_name("budgets"))
-        self._cashier = Cashier(Till(budgets, slots.worker_row))
+        refuses = policy.state.journal_full == "refuse"
+        self._cashier = Cashier(Till(budgets, slots.worker_row), self._records, refuses_unrecorded=refuses)
         self._service = Service(
             generation,
             Courier(placer, health, self._clock, random, post.via, self._samples.append),
             self._study,
             self._cashier,
+            self._usage_desk,
             self._record,
             id_prefix=f"req-{os.urandom(6).hex()}-",
             numbers=count(1),
@@ -242,6 +251,7 @@ class Worker:
                 "reservations": self._cashier.outstanding if self._cashier is not None else 0,
                 "connections": len(self._frontend.connections) if self._frontend else 0,
                 "lines_dropped": self._lines_dropped(),
+                "records_lost": self._records.lost,
             }
         )
 
@@ -264,6 +274,7 @@ class Worker:
     # The end.
 
     def _orphaned(self) -> None:
+        self._usage_desk.close()
         if not self._drain.is_set():
             asyncio.get_running_loop().call_later(ORPHAN_CHECK_S, self._look_for_successor)
 

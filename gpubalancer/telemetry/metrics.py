@@ -281,6 +281,30 @@ METRICS: tuple[Counter | Gauge | Spread, ...] = (
         "Lines that the log could not take in time.",
         one(lambda sources: sources.log_lines_dropped()),
     ),
+    Counter(
+        "gpubalancer_journal_lost_total",
+        (),
+        "Requests that could not be put on record: the disk was full for long, and `state.journal_full` is `serve`.",
+        one(lambda sources: sources.records_lost()),
+    ),
+    Counter(
+        "gpubalancer_journal_faults_total",
+        ("what",),
+        "Lines of the journal that were `torn` (cut off when their writer was killed) or `damaged`.",
+        each(lambda sources: sources.journal_faults()),
+    ),
+    Gauge(
+        "gpubalancer_ledger_lag_seconds",
+        (),
+        "How long ago the ledger had last taken in all of the journal; about 1 while its database answers.",
+        one(lambda sources: sources.ledger_lag_s()),
+    ),
+    Counter(
+        "gpubalancer_ledger_failures_total",
+        (),
+        "Rounds in which the ledger could not use its database or read the journal; it tries again each second.",
+        one(lambda sources: sources.ledger_failures()),
+    ),
     Spread(
         "gen_ai_server_request_duration_seconds",
         (*GENAI_LABELS, "error_type"),

@@ -54,6 +54,14 @@ class Sources:
     """By tenant, unit and period what is left of a budget."""
     reservations: Callable[[], int] = int
     """Requests that hold a reservation in a budget."""
+    records_lost: Callable[[], int] = int
+    """Requests that could not be put on record."""
+    journal_faults: Callable[[], Mapping[str, int]] = _of_nobody
+    """Lines of the journal that were none, by what was wrong with them."""
+    ledger_lag_s: Callable[[], float] = float
+    """How long ago the ledger had last taken in all of the journal."""
+    ledger_failures: Callable[[], int] = int
+    """Rounds in which it could not."""
 
 
 def _summed(numbers: Numbers) -> Numbers:

@@ -143,9 +143,9 @@ class Downstream(asyncio.Protocol):
         self._waiting.clear()
         self._rest, self._refusal = b"", None
         exchange, self._active = self._active, None
-        if exchange is not None and not exchange.ended:
+        if exchange is not None:
             exchange.client_left = True
-            if self._errand is not None:
+            if self._errand is not None and not exchange.ended:
                 self._errand.cancel()
 
     def pause_writing(self) -> None:

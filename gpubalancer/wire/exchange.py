@@ -2,7 +2,9 @@
 
 The coroutine that serves a request holds an `Exchange`: it reads the body from it and answers through it, either whole
 (`reply`) or relayed (`begin`, then `write` ... `end` by the backend's connection, without waking the coroutine).
-Whatever happens, an exchange ends once: by `reply`, `end` or `break_off`, or because the client left.
+Whatever happens, an exchange ends once: by `reply`, `end` or `break_off`, or because the client left. One that
+`holds_end` keeps the last bytes of its answer back until `release`, so that what must be true before the client has all
+of it can be made true.
 
 Framing downstream is chosen here alone: Content-Length where the length is known, chunked for HTTP/1.1, and the end of
 the connection for HTTP/1.0.
@@ -68,6 +70,7 @@ class Exchange:
     __slots__ = (
         "_chunked",
         "_connection",
+        "_held",
         "_pending",
         "_silent",
         "auth_memo",
@@ -75,6 +78,7 @@ class Exchange:
         "client_left",
         "ended",
         "head",
+        "holds_end",
         "keep_alive",
         "received_s",
         "sent_bytes",
@@ -100,9 +104,12 @@ class Exchange:
         self.sent_bytes = 0
         self.ended = False
         self.client_left = False
+        self.holds_end = False
+        """Keep the end of the answer back until `release`."""
         self.source: Source | None = None
         self._connection = connection
         self._pending = b""
+        self._held: list[bytes] | None = None
         self._chunked = False
         self._silent = False
 
@@ -183,27 +190,30 @@ class Exchange:
 
     def write(self, piece: bytes, *, last: bool = False) -> None:
         """Send a piece of the body; with `last`, the end of its framing in the same segment."""
-        pending, self._pending = self._pending, b""
         if self._silent or not piece:
-            if pending:
-                self._connection.write(pending)
             if last:
                 self.end()
+            else:
+                self.flush()
             return
+        pending, self._pending = self._pending, b""
         size = len(piece)
         self.sent_bytes += size
         if not self._chunked:
             before, after = pending, b""
         elif size <= _LARGE_BYTES:
-            self._connection.write(b"%b%x\r\n%b%b" % (pending, size, piece, _LAST_CHUNK if last else b"\r\n"))
+            data = b"%b%x\r\n%b%b" % (pending, size, piece, _LAST_CHUNK if last else b"\r\n")
             if last:
-                self._finish()
+                self._end_with([data])
+            else:
+                self._connection.write(data)
             return
         else:
             before, after = b"%b%x\r\n" % (pending, size), _LAST_CHUNK if last else b"\r\n"
-        self._connection.write_pieces([before, piece, after])
         if last:
-            self._finish()
+            self._end_with([before, piece, after])
+        else:
+            self._connection.write_pieces([before, piece, after])
 
     def write_chunk(self, chunk: bytes, piece: bytes) -> None:
         """Send a piece that came as one chunk in canonical form, as it came where that is how it must go."""
@@ -220,13 +230,22 @@ class Exchange:
         pending, self._pending = self._pending, b""
         if self._chunked:
             pending += b"0\r\n\r\n"
-        if pending:
-            self._connection.write(pending)
-        self._finish()
+        self._end_with([pending] if pending else [])
 
-    def _finish(self) -> None:
-        self.ended = True
-        self.source = None
+    def _end_with(self, pieces: list[bytes]) -> None:
+        """Send the last of the answer, now or by `release`."""
+        self.ended, self.source = True, None
+        self._held = pieces
+        if not self.holds_end:
+            self.release()
+
+    def release(self) -> None:
+        """Let the end of the answer go, if there is one that was kept back."""
+        held, self._held = self._held, None
+        if held is None or self.client_left:
+            return
+        if held:
+            self._connection.write_pieces(held)
         self._connection.exchange_ended(self)
 
     def break_off(self, last_words: bytes) -> None:

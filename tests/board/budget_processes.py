@@ -14,7 +14,8 @@ from collections import deque
 from pathlib import Path
 
 from gpubalancer.board.budget_file import BudgetFile
-from gpubalancer.board.budgets import Reservation, Till
+from gpubalancer.board.budget_reservation import Reservation
+from gpubalancer.board.budgets import Till
 from gpubalancer.domain.budget import Claims, Spending
 from tests.board.budget_terms import claims, till, window
 

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from gpubalancer.board.budget_file import BudgetFile
-from gpubalancer.board.budgets import Reservation, Till
+from gpubalancer.board.budget_reservation import Reservation
+from gpubalancer.board.budgets import Till
 from gpubalancer.domain.budget import Bucket, Claims, Gauge, Refusal, Terms, Window
 
 

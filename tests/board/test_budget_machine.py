@@ -18,7 +18,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from gpubalancer.board import budget_layout as layout
 from gpubalancer.board.budget_file import BudgetFile
 from gpubalancer.board.budget_recovery import recover
-from gpubalancer.board.budgets import Reservation, Till
+from gpubalancer.board.budget_reservation import Reservation
+from gpubalancer.board.budgets import Till
 from gpubalancer.domain.budget import Claims, Spending, Terms
 from tests.board.budget_terms import bucket, claims, gauge, till, window
 

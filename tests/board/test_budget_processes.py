@@ -12,7 +12,7 @@ from pathlib import Path
 
 from gpubalancer.board.budget_file import BudgetFile
 from gpubalancer.board.budget_recovery import Left, dead_workers, recover
-from gpubalancer.board.budgets import Reservation
+from gpubalancer.board.budget_reservation import Reservation
 from gpubalancer.domain.budget import Claims, Spending
 from tests.board.budget_processes import ADMITTED, HOUR_NS, hundred, three
 from tests.board.budget_terms import claims, till, window

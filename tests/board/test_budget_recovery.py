@@ -35,7 +35,7 @@ def test_what_no_backend_had_is_given_back(tmp_path: Path) -> None:
     own = till(file.path)
     held(own.reserve(ASKED, EXPECTED, NOW, b"id-1"))
     own.close()
-    assert after(file) == ([Left(b"id-1", NOW, NOTHING, was_sent=False, was_settled=False)], [0, 0, 0])
+    assert after(file) == ([Left(b"id-1", b"", NOW, NOTHING, was_sent=False, was_settled=False)], [0, 0, 0])
 
 
 def test_what_was_streamed_is_charged_with_its_prompt(tmp_path: Path) -> None:
@@ -49,7 +49,7 @@ def test_what_was_streamed_is_charged_with_its_prompt(tmp_path: Path) -> None:
     flying.progress(10)
     own.close()
     spending = Spending(25, 0, 10, 1, 90_000, 5000)
-    assert after(file) == ([Left(b"id-1", NOW, spending, was_sent=True, was_settled=False)], [35, 0, 90_000])
+    assert after(file) == ([Left(b"id-1", b"", NOW, spending, was_sent=True, was_settled=False)], [35, 0, 90_000])
 
 
 def test_what_was_settled_and_not_on_record_is_handed_over(tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_what_was_settled_and_not_on_record_is_handed_over(tmp_path: Path) -> No
     held(own.reserve(ASKED, EXPECTED, NOW, b"id-1")).settle(fact, NOW, keep=True)
     held(own.reserve(ASKED, EXPECTED, NOW, b"id-2")).settle(fact, NOW)
     own.close()
-    assert after(file) == ([Left(b"id-1", NOW, fact, was_sent=True, was_settled=True)], [130, 0, 154])
+    assert after(file) == ([Left(b"id-1", b"", NOW, fact, was_sent=True, was_settled=True)], [130, 0, 154])
 
 
 def test_a_budget_that_the_policy_no_longer_has_keeps_what_was_reserved(tmp_path: Path) -> None:
@@ -87,10 +87,28 @@ def test_a_second_recovery_finds_nothing(tmp_path: Path) -> None:
     own = till(file.path)
     held(own.reserve(ASKED, EXPECTED, NOW)).sent(30)
     own.close()
-    assert len(after(file)[0]) == 1
-    assert after(file) == ([], [30, 0, 0])
     assert dead_workers(file) == [0]
+    assert len(after(file)[0]) == 1
+    assert dead_workers(file) == []
+    assert after(file) == ([], [30, 0, 0])
     till(file.path).close()
+
+
+def test_a_request_that_no_budget_counts_is_handed_over_all_the_same(tmp_path: Path) -> None:
+    """With what it had taken and who served it, so that it goes on record; there is nothing to settle."""
+    file = BudgetFile.create(tmp_path / "budgets")
+    own = till(file.path)
+    flying, kept = own.enter(NOW, b"id-1"), own.enter(NOW, b"id-2")
+    flying.sent(30, b"gpu-1")
+    flying.progress(4)
+    kept.settle(EXPECTED, NOW, keep=True)
+    own.close()
+    found: list[Left] = []
+    assert recover(file, 0, lambda _: None, NOW, found.append) == 2
+    assert found == [
+        Left(b"id-1", b"gpu-1", NOW, Spending(30, 0, 4, 1), was_sent=True, was_settled=False),
+        Left(b"id-2", b"", NOW, EXPECTED, was_sent=True, was_settled=True),
+    ]
 
 
 def test_a_recovery_that_is_killed_hands_over_again(tmp_path: Path) -> None:
@@ -139,7 +157,8 @@ def test_a_file_is_rebuilt_from_what_the_ledger_says(tmp_path: Path) -> None:
     [
         (0, 77),
         (layout.SLOT_COUNT, 99),
-        (layout.SLOT_COUNT, 0),
+        (layout.SLOT_COUNT, -1),
+        (layout.SLOT_SERVER_BYTES, 97),
         (layout.SLOT_ROWS, 10**9),
         (layout.SLOT_LABEL_BYTES, -1),
     ],

@@ -1,5 +1,7 @@
 """Keys: where they are presented, and whose they are."""
 
+import hashlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -60,8 +62,9 @@ def test_other_schemes_and_two_keys_are_refused(fields: dict[bytes, bytes]) -> N
 
 
 def test_a_known_key_is_its_tenants() -> None:
-    """The digest of the key names the tenant."""
-    assert RING.payer_of(b"key-of-acme").tenant.name == "acme"
+    """The digest of the key names the tenant, and its beginning the key."""
+    payer = RING.payer_of(b"key-of-acme")
+    assert (payer.tenant.name, payer.key_id) == ("acme", hashlib.sha256(b"key-of-acme").hexdigest()[:8])
 
 
 @given(st.binary(max_size=40).filter(lambda key: key != b"key-of-acme"))
@@ -72,7 +75,7 @@ def test_no_other_key_is_accepted(key: bytes) -> None:
 
 def test_without_a_key() -> None:
     """The anonymous tenant pays, or the request is refused with 401."""
-    assert RING.payer_of(None).tenant.name == "guest"
+    assert (RING.payer_of(None).tenant.name, RING.payer_of(None).key_id) == ("guest", "-")
     assert refused(ONLY_KEYS, None) == "missing_api_key"
 
 

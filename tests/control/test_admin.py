@@ -13,6 +13,8 @@ import pytest
 from gpubalancer.control.admin import BODY_BYTES, METRICS_TYPE, ROUTES, Readiness, Route, build_app, start
 from gpubalancer.control.reload import Reload
 from gpubalancer.domain.errors import RequestError
+from gpubalancer.ledger.report import QueryError
+from gpubalancer.ledger.store import StoreError
 from gpubalancer.telemetry.metrics import CONTENT_TYPE
 
 TOKEN = "open sesame"
@@ -44,6 +46,13 @@ class Balancer:
         if body == b"{}":
             raise RequestError("malformed_request", "A body is missing.", param="body")
         return {"choice": "a:1", "asked": body.decode()}
+
+    async def usage(self, by: str, tenant: str | None, since: str | None) -> dict[str, Any]:
+        if by == "wine":
+            raise QueryError("wine: expected some of day")
+        if by == "nothing":
+            raise StoreError("the ledger's server: OSError")
+        return {"rows": [], "total": {"asked": [by, tenant, since]}}
 
     async def reload(self) -> Reload:
         self.reloads += 1
@@ -320,5 +329,32 @@ def test_a_question_that_makes_no_sense_is_refused_in_the_errors_shape() -> None
         )
         status, content, _ = await call("POST", "/admin/v1/explain", data=io.BytesIO(b" " * (BODY_BYTES + 1)))
         assert (status, content["error"]["code"]) == (413, "body_too_large")
+
+    with_admin(act)
+
+
+@pytest.mark.parametrize(
+    ("query", "asked"),
+    [("", ["tenant", None, None]), ("?by=model,day&tenant=acme&since=7d", ["model,day", "acme", "7d"])],
+)
+def test_usage_is_asked_as_on_the_command_line(query: str, asked: list[str | None]) -> None:
+    """By tenant where nothing is said."""
+
+    async def act(call: Caller) -> None:
+        status, content, _ = await call("GET", f"/admin/v1/usage{query}")
+        assert (status, content["total"]["asked"]) == (200, asked)
+
+    with_admin(act)
+
+
+@pytest.mark.parametrize(
+    ("by", "status", "code"), [("wine", 400, "invalid_query"), ("nothing", 503, "usage_unavailable")]
+)
+def test_usage_that_can_not_be_told_is_refused(by: str, status: int, code: str) -> None:
+    """For a question that makes no sense, and while the database can't be used."""
+
+    async def act(call: Caller) -> None:
+        found, content, _ = await call("GET", f"/admin/v1/usage?by={by}")
+        assert (found, content["error"]["code"]) == (status, code)
 
     with_admin(act)

@@ -16,7 +16,7 @@ def test_every_route_is_described_with_its_access_and_answers() -> None:
         assert statuses == {200, *route.statuses} | refusals
         assert operation["summary"] == route.summary
         assert (operation["security"] == []) == (route.access == "open")
-        assert ("parameters" in operation) == ("{name}" in route.path or route.path.endswith("decisions"))
+        assert ("parameters" in operation) == ("{name}" in route.path or route.path.endswith(("decisions", "usage")))
 
 
 def test_references_lead_somewhere() -> None:

@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from gpubalancer.ledger.ingest import DATABASE, JOURNAL, ledger_of
 from gpubalancer.ledger.journal import DAY_NS, Journal, JournalFullError
-from gpubalancer.ledger.records import Entry
+from gpubalancer.ledger.records import Entry, encode
 from gpubalancer.ledger.segments import list_segments
 from gpubalancer.ledger.store import BYS, Query
 from gpubalancer.ledger.verify import verify
@@ -59,7 +59,7 @@ class History(RuleBasedStateMachine):
             for entry in entries:
                 self.now_ns += 1
                 with contextlib.suppress(JournalFullError):
-                    journal.append(entry)
+                    journal.append(encode(entry))
                     self.acknowledged.add(entry.decision_id)
                 assert journal.lost == 0
 

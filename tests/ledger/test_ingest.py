@@ -29,7 +29,7 @@ def write(state: Path, numbers: Sequence[int], worker: str = "1") -> Path:
     before = set(list_segments(state / JOURNAL))
     journal = Journal(state / JOURNAL, worker, clock_ns=lambda: NOON_NS)
     for number in numbers:
-        journal.append(entry(number))
+        journal.append(encode(entry(number)))
     journal.close()
     return (set(list_segments(state / JOURNAL)) - before).pop()
 
@@ -49,7 +49,7 @@ def test_lines_are_taken_in_as_they_come(tmp_path: Path, told: Told, new_store: 
         assert await ledger.catch_up() == 0
         journal = Journal(tmp_path / JOURNAL, "1")
         for expected in (1, 2):
-            journal.append(entry(expected))
+            journal.append(encode(entry(expected)))
             assert await ledger.catch_up() == 1
         write(tmp_path, [3, 4, 5], "2")
         assert (await ledger.catch_up(), await ledger.catch_up()) == (3, 0)
@@ -305,7 +305,7 @@ def test_a_line_that_waits_for_room_is_waited_for(tmp_path: Path, told: Told) ->
         await ledger.open()
         journal = Journal(tmp_path / JOURNAL, "1")
         with room_for(100), pytest.raises(JournalFullError):
-            journal.append(entry(0))
+            journal.append(encode(entry(0)))
         assert await ledger.catch_up() == 0
         assert journal.flush()
         assert (await ledger.catch_up(), told.events) == (1, [])

@@ -37,7 +37,7 @@ def test_a_line_is_in_the_file_when_append_returns(tmp_path: Path) -> None:
     """Another process sees it at once, and nobody else may read the file."""
     journal = Journal(tmp_path / "new" / "journal", "1")
     for number in range(3):
-        journal.append(entry(number))
+        journal.append(encode(entry(number)))
         (path,) = list_segments(tmp_path / "new" / "journal")
         assert ids(path.parent) == [f"d{each}" for each in range(number + 1)]
     assert path.stat().st_mode & 0o777 == 0o600
@@ -59,7 +59,7 @@ def test_a_segment_ends_when_it_is_full(tmp_path: Path) -> None:
     journal = Journal(tmp_path, "1", segment_bytes=LINE_BYTES + 1, clock_ns=clock)
     for number in range(5):
         clock.now_ns += 1
-        journal.append(entry(number))
+        journal.append(encode(entry(number)))
     paths = list_segments(tmp_path)
     assert [len(read_part(path, 0).entries) for path in paths] == [2, 2, 1]
     assert [is_complete(path) for path in paths] == [True, True, False]
@@ -73,7 +73,7 @@ def test_a_segment_ends_with_its_day(tmp_path: Path) -> None:
     journal = Journal(tmp_path, "1", clock_ns=clock)
     for step_ns in (0, DAY_NS // 2 - 1, 1):
         clock.now_ns += step_ns
-        journal.append(entry())
+        journal.append(encode(entry()))
     journal.close()
     assert [len(read_part(path, 0).entries) for path in list_segments(tmp_path)] == [2, 1]
 
@@ -83,7 +83,7 @@ def test_workers_have_segments_of_their_own(tmp_path: Path) -> None:
     clock = Clock()
     journals = [Journal(tmp_path, worker, clock_ns=clock) for worker in ("1", "2", "2")]
     for number, journal in enumerate(journals):
-        journal.append(entry(number))
+        journal.append(encode(entry(number)))
     assert len(list_segments(tmp_path)) == 3
     for journal in journals:
         journal.close()
@@ -96,10 +96,10 @@ def test_a_full_disk_loses_nothing(tmp_path_factory: pytest.TempPathFactory, roo
     journal = Journal(directory, "1")
     with room_for(room):
         for number in range(room // LINE_BYTES):
-            journal.append(entry(number))
+            journal.append(encode(entry(number)))
         for number in range(room // LINE_BYTES, 4):
             with pytest.raises(JournalFullError) as caught:
-                journal.append(entry(number))
+                journal.append(encode(entry(number)))
             assert caught.value.kept
     assert journal.is_full
     for step in more:
@@ -108,7 +108,7 @@ def test_a_full_disk_loses_nothing(tmp_path_factory: pytest.TempPathFactory, roo
             assert journal.flush() == (not journal.is_full) == (room >= 4 * LINE_BYTES)
     assert journal.flush()
     assert (journal.is_full, journal.kept_bytes, journal.lost) == (False, 0, 0)
-    journal.append(entry(4))
+    journal.append(encode(entry(4)))
     journal.close()
     assert ids(directory) == ["d0", "d1", "d2", "d3", "d4"]
 
@@ -116,12 +116,12 @@ def test_a_full_disk_loses_nothing(tmp_path_factory: pytest.TempPathFactory, roo
 def test_a_torn_line_of_a_killed_writer_spoils_no_other(tmp_path: Path) -> None:
     """Who comes after a writer that died in the middle of a line begins a segment of its own."""
     first = Journal(tmp_path, "1")
-    first.append(entry(0))
+    first.append(encode(entry(0)))
     with room_for(LINE_BYTES + 50), pytest.raises(JournalFullError, match="File too large"):
-        first.append(entry(1))
+        first.append(encode(entry(1)))
     os.close(first._fd)
     second = Journal(tmp_path, "1")
-    second.append(entry(2))
+    second.append(encode(entry(2)))
     second.close()
     torn = [read_part(path, 0).torn for path in list_segments(tmp_path)]
     assert [each.data[:9] if each else None for each in torn] == [encode(entry(1))[:9], None]
@@ -135,11 +135,11 @@ def test_memory_is_bounded_and_a_loss_is_said(tmp_path: Path) -> None:
     with room_for(0):
         for number in range(5):
             with pytest.raises(JournalFullError) as caught:
-                journal.append(entry(number))
+                journal.append(encode(entry(number)))
             kept.append(caught.value.kept)
         assert repr(journal) == f"<Journal 1: 0 bytes, full (File too large), {2 * LINE_BYTES} bytes kept, 3 lost>"
     assert kept == [True, True, False, False, False]
-    journal.append(entry(9))
+    journal.append(encode(entry(9)))
     journal.close()
     assert (ids(tmp_path), journal.lost) == (["d0", "d1", "d9"], 3)
 
@@ -150,9 +150,9 @@ def test_a_segment_that_cannot_be_begun_is_a_full_disk_too(tmp_path: Path) -> No
     journal = Journal(directory, "1")
     directory.rmdir()
     with pytest.raises(JournalFullError, match="No such file"):
-        journal.append(entry(0))
+        journal.append(encode(entry(0)))
     directory.mkdir()
-    journal.append(entry(1))
+    journal.append(encode(entry(1)))
     journal.close()
     assert ids(directory) == ["d0", "d1"]
 
@@ -160,9 +160,9 @@ def test_a_segment_that_cannot_be_begun_is_a_full_disk_too(tmp_path: Path) -> No
 def test_a_removed_segment_is_replaced(tmp_path: Path) -> None:
     """Lines after its removal go into a new file, not into one without a name."""
     journal = Journal(tmp_path, "1")
-    journal.append(entry(0))
+    journal.append(encode(entry(0)))
     list_segments(tmp_path)[0].unlink()
-    journal.append(entry(1))
+    journal.append(encode(entry(1)))
     journal.close()
     assert ids(tmp_path) == ["d1"]
 

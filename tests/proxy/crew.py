@@ -14,8 +14,10 @@ import pytest
 import uvloop
 
 from gpubalancer.board.board import Board
+from gpubalancer.domain.outcome import Outcome
 from gpubalancer.policy.load import parse
 from gpubalancer.policy.schema import Policy
+from gpubalancer.proxy.channel import Message
 from gpubalancer.proxy.supervisor import Supervisor, bind
 from gpubalancer.proxy.treasury import Treasury
 from tests.proxy import fake_worker
@@ -42,9 +44,20 @@ class Crew:
         self.heard: list[dict[str, Any]] = []
         self.decisions: list[dict[str, Any]] = []
         listeners = bind("127.0.0.1", 0, WORKERS)
+        self.buried: list[Outcome] = []
         self.supervisor = Supervisor(
-            self.board, listeners, VIA, self.heard.append, self.decisions.extend, Treasury(folder / "budgets")
+            self.board,
+            listeners,
+            VIA,
+            self.heard.append,
+            self.decisions.extend,
+            self.buried.append,
+            self._answer_usage,
+            Treasury(folder / "budgets", lambda *_: True),
         )
+
+    async def _answer_usage(self, question: Message) -> Message:
+        return {"report": question["tenant"]}
 
     def told(self, number: int) -> list[dict[str, Any]]:
         """The policy messages of this number, as the workers got them."""

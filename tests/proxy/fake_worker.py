@@ -3,7 +3,8 @@
 It is started in the place of the Python interpreter, with the supervisor's own command line, and needs nothing but the
 standard library. Its folder (the environment's `FAKE_WORKER_FOLDER`) rules it and keeps what it leaves behind:
 `broken-*` is a start that fails, each once; `mute` keeps it from saying that it serves; `deaf` from ending when told;
-`drained-PID` is written by one that was told to drain.
+`drained-PID` is written by one that was told to drain. `curious` makes it ask for a tenant's usage; what it is told
+then stands in `answered`.
 """
 
 import contextlib
@@ -39,6 +40,8 @@ def main(arguments: dict[str, str], folder: Path) -> None:
                 (folder / f"drained-{os.getpid()}").touch()
                 if not (folder / "deaf").exists():
                     return
+            elif message["kind"] == "usage":
+                (folder / "answered").write_text(json.dumps(message))
             elif not (folder / "mute").exists():
                 report(channel, message, arguments)
 
@@ -54,10 +57,18 @@ def report(channel: socket.socket, told: dict[str, Any], arguments: dict[str, st
         "reservations": 0,
         "connections": int(arguments["--index"]) + 1,
         "lines_dropped": 10,
+        "records_lost": 2,
     }
+    if (Path(os.environ[FOLDER]) / "curious").exists():
+        send(channel, {"kind": "usage", "number": 7, "tenant": "acme", "by": "model", "since": None})
     for message in (counts, {"kind": "adopted", "number": told["number"]}):
-        content = json.dumps(message).encode()
-        channel.sendall(struct.pack(">I", len(content)) + content)
+        send(channel, message)
+
+
+def send(channel: socket.socket, message: dict[str, Any]) -> None:
+    """Send one message."""
+    content = json.dumps(message).encode()
+    channel.sendall(struct.pack(">I", len(content)) + content)
 
 
 def receive(channel: socket.socket) -> dict[str, Any] | None:

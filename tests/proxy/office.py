@@ -22,6 +22,7 @@ from gpubalancer.proxy.channel import Channel, Message
 from gpubalancer.proxy.worker import Post, Worker
 from tests.attack.answers import Answer, read_answers
 from tests.e2e.clients import chat, request_bytes
+from tests.proxy.notebook import Notebook
 
 DEADLINE_S = 20.0
 LINES_DROPPED = 7
@@ -57,10 +58,11 @@ class Backend:
 class Office:
     """A worker's surroundings, and what has come out of it."""
 
-    def __init__(self, folder: Path, board: Board, backend: Backend, backend_port: int) -> None:
+    def __init__(self, folder: Path, board: Board, backend: Backend, backend_port: int, notebook: Notebook) -> None:
         self.folder, self.board, self.backend = folder, board, backend
         self.backend_port = backend_port
         self.outcomes: list[Outcome] = []
+        self.notebook = notebook
         self.messages: list[Message] = []
         self.told = asyncio.Event()
         self.listener = socket.create_server(("127.0.0.1", 0))
@@ -75,7 +77,7 @@ class Office:
         ours, theirs = socket.socketpair()
         self.channel = await Channel.open(ours, self._hear, lambda: None)
         post = Post(0, self.board, self.listener, theirs, b"1.1 gpubalancer-test")
-        self.worker = Worker(post, self.outcomes.append, lambda: LINES_DROPPED)
+        self.worker = Worker(post, self.outcomes.append, lambda: LINES_DROPPED, self.notebook)
         self.running = asyncio.create_task(self.worker.run())
 
     def _hear(self, message: Message) -> None:
@@ -164,13 +166,13 @@ class Client:
 
 
 @asynccontextmanager
-async def office(folder: Path, workers: int = 1) -> AsyncIterator[Office]:
+async def office(folder: Path, workers: int = 1, notebook: Notebook | None = None) -> AsyncIterator[Office]:
     """A worker that has no policy yet; at the end it must have ended, or ends when told."""
     backend = Backend()
     server = await asyncio.start_server(backend.serve, "127.0.0.1", 0)
     board = Board.create(folder / "board", workers, 4)
     budgets = BudgetFile.create(folder / "budgets")
-    made = Office(folder, board, backend, server.sockets[0].getsockname()[1])
+    made = Office(folder, board, backend, server.sockets[0].getsockname()[1], notebook or Notebook())
     await made.open()
     try:
         yield made
@@ -204,11 +206,12 @@ def play(
     scene: Callable[[Office], Awaitable[None]],
     workers: int = 1,
     loop: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop,
+    notebook: Notebook | None = None,
 ) -> None:
     """Run a scene that must end."""
 
     async def run() -> None:
-        async with asyncio.timeout(DEADLINE_S), office(folder, workers) as made:
+        async with asyncio.timeout(DEADLINE_S), office(folder, workers, notebook) as made:
             await scene(made)
 
     with asyncio.Runner(loop_factory=loop) as runner:

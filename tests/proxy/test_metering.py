@@ -42,7 +42,7 @@ class Held:
         self.covered_tokens += tokens
         return True
 
-    def sent(self, prompt_tokens: int) -> None:
+    def sent(self, prompt_tokens: int, server: bytes) -> None:
         """Nothing."""
 
     def progress(self, completion_tokens: int) -> None:

@@ -11,6 +11,7 @@ from gpubalancer.board.budget_file import BudgetFile
 from gpubalancer.board.budget_layout import SLOT_COMPLETION, SLOT_COMPLETION_RATE, SLOT_PROMPT_RATE, SLOT_SENT
 from gpubalancer.board.budgets import Till
 from gpubalancer.brain.price import Rates
+from gpubalancer.domain.budget import NOTHING, Spending
 from gpubalancer.domain.errors import RequestError
 from gpubalancer.domain.outcome import Outcome
 from gpubalancer.domain.work import Work
@@ -18,6 +19,7 @@ from gpubalancer.policy.schema import Policy
 from gpubalancer.proxy.generation import build_generation
 from gpubalancer.proxy.paying import Cashier, Payment
 from gpubalancer.wire.sweep import Sweeper
+from tests.proxy.notebook import Notebook
 from tests.wire.fakes import Clock
 
 
@@ -35,18 +37,23 @@ class Desk:
         self.plan = self.generation.plan
         self.file = BudgetFile.create(folder / "budgets")
         self.till = Till(BudgetFile.attach(folder / "budgets"), 0)
-        self.cashier = Cashier(self.till)
+        self.notebook = Notebook()
+        self.cashier = Cashier(self.till, self.notebook)
 
     def close(self) -> None:
         """Let the file go."""
         self.cashier.close()
         self.file.close()
 
-    def reserve(self, output: int = 90, tenant: str = "acme") -> Payment | None:
+    def reserve(self, output: int = 90, tenant: str = "acme") -> Payment:
         """Reserve for a request."""
-        work = Work("chat", "m", 0, streamed=False, deadline_s=float("inf"), tenant=tenant)
+        work = self.work(tenant)
         work.prompt_tokens, work.output_tokens_high = 10, output
         return asyncio.run(self.cashier.reserve(self.generation, work, None, Outcome("r", 0.0)))
+
+    def work(self, tenant: str) -> Work:
+        """A request of nothing yet."""
+        return Work("chat", "m", 0, streamed=False, deadline_s=float("inf"), tenant=tenant)
 
     def left(self) -> float:
         """What is left of the first budget."""
@@ -74,12 +81,10 @@ def ended(**fields: Any) -> Outcome:
 def test_what_is_reserved_becomes_what_was_used(desk: Desk) -> None:
     """The estimate holds the budget until the fact takes its place."""
     payment = desk.reserve()
-    assert payment is not None
     assert (desk.left(), desk.cashier.outstanding) == (900, 1)
-    desk.cashier.settle(payment, ended(prompt_tokens=12, completion_tokens=30))
+    desk.cashier.end(payment, ended(prompt_tokens=12, completion_tokens=30))
     assert (desk.left(), desk.cashier.outstanding) == (958, 0)
-    desk.cashier.settle(payment, ended(prompt_tokens=500))
-    assert desk.left() == 958
+    assert desk.notebook.spendings == [Spending(12, 0, 30, 1)]
 
 
 @pytest.mark.parametrize(
@@ -94,24 +99,21 @@ def test_what_is_reserved_becomes_what_was_used(desk: Desk) -> None:
 def test_what_was_not_served_costs_nothing(desk: Desk, outcome: Outcome) -> None:
     """A refusal, a failure and a client that left in the queue give all back."""
     payment = desk.reserve()
-    assert payment is not None
-    desk.cashier.settle(payment, outcome)
+    desk.cashier.end(payment, outcome)
     assert (desk.left(), desk.cashier.outstanding) == (1000, 0)
 
 
 def test_a_client_that_left_pays_for_what_came(desk: Desk) -> None:
     """The prompt, and what had been streamed."""
     payment = desk.reserve()
-    assert payment is not None
-    desk.cashier.settle(payment, ended(reason="client_left", prompt_tokens=10, completion_tokens=7))
+    desk.cashier.end(payment, ended(reason="client_left", prompt_tokens=10, completion_tokens=7))
     assert desk.left() == 983
 
 
 def test_more_than_there_is_becomes_debt(desk: Desk) -> None:
     """The next request is refused, and told not to come back this month."""
     payment = desk.reserve(output=900)
-    assert payment is not None
-    desk.cashier.settle(payment, ended(prompt_tokens=10, completion_tokens=2000))
+    desk.cashier.end(payment, ended(prompt_tokens=10, completion_tokens=2000))
     with pytest.raises(RequestError) as caught:
         desk.reserve()
     assert (caught.value.code, caught.value.status) == ("insufficient_quota", 429)
@@ -119,29 +121,58 @@ def test_more_than_there_is_becomes_debt(desk: Desk) -> None:
     assert b"x-should-retry: false\r\n" in caught.value.lines
 
 
-def test_a_tenant_without_budgets_pays_nothing(desk: Desk) -> None:
-    """No reservation is made."""
-    assert desk.reserve(tenant="free") is None
+def test_a_tenant_without_budgets_is_recorded_all_the_same(desk: Desk) -> None:
+    """It holds a slot, so that it is known if this process dies, and no reservation."""
+    payment = desk.reserve(tenant="free")
+    assert (payment.lines, desk.cashier.outstanding, desk.till.outstanding) == (b"", 0, 1)
+    desk.cashier.end(payment, ended(prompt_tokens=12, completion_tokens=30))
+    assert desk.till.outstanding == 0
+    assert desk.notebook.spendings == [Spending(12, 0, 30, 1)]
+
+
+def test_what_came_no_further_is_recorded_too(desk: Desk) -> None:
+    """A request that was refused before it could reserve anything has a record, and no charge."""
+    desk.cashier.end(None, ended(status=404, reason="model_not_found", sent_s=0.0))
+    assert desk.notebook.spendings == [NOTHING]
+
+
+def test_while_there_is_no_room_nothing_new_is_begun(desk: Desk) -> None:
+    """What was in flight keeps its slot until its record is written; what is new is refused, unless told otherwise."""
+    payment, other = desk.reserve(), desk.reserve()
+    desk.notebook.has_room = False
+    desk.cashier.end(payment, ended(prompt_tokens=12))
+    assert (desk.left(), desk.till.outstanding) == (888, 2)
+    with pytest.raises(RequestError) as caught:
+        desk.reserve()
+    assert (caught.value.code, caught.value.status) == ("journal_full", 503)
+    serving = Cashier(desk.till, desk.notebook, refuses_unrecorded=False)
+    asyncio.run(serving.reserve(desk.generation, desk.work("free"), None, Outcome("r", 0.0))).reservation.release(1)
+
+    desk.cashier.note_progress()
+    assert desk.till.outstanding == 2
+    desk.notebook.has_room = True
+    desk.cashier.note_progress()
+    assert (desk.till.outstanding, desk.notebook.spendings) == (1, [Spending(12, 0, 0, 1)])
+    desk.cashier.end(other, ended())
+    assert desk.till.outstanding == 0
 
 
 def test_headers_tell_the_tightest_budget(desk: Desk) -> None:
     """With the reservation taken off."""
     payment = desk.reserve()
-    assert payment is not None
     assert b"x-ratelimit-limit-tokens: 1000\r\nx-ratelimit-remaining-tokens: 900\r\n" in payment.lines
-    desk.cashier.settle(payment, ended())
+    desk.cashier.end(payment, ended())
 
 
 def test_progress_is_written_for_who_would_settle_after_us(desk: Desk) -> None:
     """A worker that dies is charged for what it had streamed, as of its last note."""
     payment = desk.reserve()
-    assert payment is not None
-    payment.reservation.sent(10)
+    payment.reservation.sent(10, b"e")
     payment.streamed_tokens = lambda: 25
     desk.cashier.note_progress()
 
     assert desk.till.slots.cells[SLOT_COMPLETION] == 25
-    desk.cashier.settle(payment, ended())
+    desk.cashier.end(payment, ended())
 
 
 def test_a_budget_that_waits_is_tried_again_within_the_clients_patience(tmp_path: Path) -> None:
@@ -152,9 +183,9 @@ def test_a_budget_that_waits_is_tried_again_within_the_clients_patience(tmp_path
         folder.mkdir()
         desk = Desk(folder, queueing, patience=patience)
         try:
-            assert desk.reserve() is not None
+            desk.reserve()
             if patient:
-                assert desk.reserve() is not None
+                desk.reserve()
             else:
                 with pytest.raises(RequestError) as caught:
                     desk.reserve()
@@ -168,11 +199,10 @@ def test_money_is_reserved_by_the_dearest_price(tmp_path: Path) -> None:
     desk = Desk(tmp_path, {"unit": "usd", "limit": 0.0015, "per": "month"})
     try:
         payment = desk.reserve()
-        assert payment is not None
         assert desk.left() == pytest.approx(0.0015 - 10e-6 - 90 * 10e-6)
         with pytest.raises(RequestError):
             desk.reserve()
-        desk.cashier.settle(payment, ended(prompt_tokens=10, completion_tokens=9, usd=0.0001))
+        desk.cashier.end(payment, ended(prompt_tokens=10, completion_tokens=9, usd=0.0001))
         assert desk.left() == pytest.approx(0.0014)
     finally:
         desk.close()
@@ -183,9 +213,10 @@ def test_a_dead_workers_money_is_known_beforehand(tmp_path: Path) -> None:
     desk = Desk(tmp_path, {"unit": "usd", "limit": 1, "per": "month"})
     try:
         payment = desk.reserve()
-        assert payment is not None
-        payment.begin(10, Rates(desk.generation.policy.backends[0].price, 0.0, 0.0, 0.0))
+        rates = Rates(desk.generation.policy.backends[0].price, 0.0, 0.0, 0.0)
+        payment.begin(10, Outcome("r", 0.0, backend="e", kind="gpu"), rates)
         cells = desk.till.slots.cells
+        assert desk.till.slots.server(0) == b"e\ngpu"
         assert (cells[SLOT_SENT], cells[SLOT_PROMPT_RATE], cells[SLOT_COMPLETION_RATE]) == (1, 10**9, 10**10)
     finally:
         desk.close()

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import json
 import socket
 import time
 from collections.abc import Callable
@@ -12,6 +13,8 @@ import pytest
 import uvloop
 
 from gpubalancer.board.board import BoardError
+from gpubalancer.board.budget_file import BudgetFile
+from gpubalancer.board.budgets import Till
 from gpubalancer.board.slots import Slots
 from gpubalancer.brain.fleet import Discovery
 from gpubalancer.policy.schema import Policy
@@ -314,5 +317,33 @@ def test_kill_ends_those_who_will_not(crew: MakeCrew, tmp_path: Path) -> None:
         crew.supervisor.kill()
         await stopping
         assert crew.supervisor.alive == 0
+
+    play(crew, scene)
+
+
+def test_a_workers_question_for_usage_is_answered(crew: MakeCrew, tmp_path: Path) -> None:
+    """By whoever keeps the ledger, to the worker that asked, under the question's number."""
+    (tmp_path / "curious").touch()
+
+    async def scene(crew: Crew) -> None:
+        await crew.supervisor.start(policy("a"))
+        await eventually((tmp_path / "answered").exists, "an answer")
+        await eventually((tmp_path / "answered").read_text, "all of it")
+        answer = json.loads((tmp_path / "answered").read_text())
+        assert answer == {"kind": "usage", "number": 7, "report": "acme"}
+
+    play(crew, scene)
+
+
+def test_what_dead_workers_left_is_told(crew: MakeCrew, tmp_path: Path) -> None:
+    """Before the next one starts, each request once."""
+
+    async def scene(crew: Crew) -> None:
+        till = Till(BudgetFile.attach(tmp_path / "budgets"), 5)
+        till.enter(till.now_ns(), b"d-1").sent(10, b"gpu-1\ngpu")
+        till.close()
+        await crew.supervisor.start(policy("a"))
+        assert [(outcome.decision_id, outcome.backend) for outcome in crew.buried] == [("d-1", "gpu-1")]
+        assert crew.supervisor.records_lost == 4
 
     play(crew, scene)

@@ -7,11 +7,14 @@ import pytest
 
 from gpubalancer.board.board import BoardError
 from gpubalancer.board.budget_file import BudgetFile
-from gpubalancer.board.budgets import Reservation, Till
+from gpubalancer.board.budget_recovery import Left
+from gpubalancer.board.budget_reservation import Reservation
+from gpubalancer.board.budgets import Till
 from gpubalancer.brain.budget import BudgetPlan
 from gpubalancer.domain.budget import Spending
+from gpubalancer.domain.outcome import Outcome
 from gpubalancer.policy.schema import Policy
-from gpubalancer.proxy.treasury import SWEEP_S, Treasury
+from gpubalancer.proxy.treasury import RECOVER_S, SWEEP_S, Treasury
 
 POLICY = Policy.model_validate(
     {
@@ -32,10 +35,36 @@ class Clock:
         return self.now_s
 
 
+class Graveyard:
+    """Takes requests of dead workers, unless there is no room."""
+
+    def __init__(self) -> None:
+        self.buried: list[tuple[Outcome, Left]] = []
+        self.has_room = True
+
+    def __call__(self, outcome: Outcome, left: Left, at_ns: int) -> bool:
+        if not self.has_room:
+            raise OSError("no room")
+        self.buried.append((outcome, left))
+        return not left.was_settled
+
+
 @pytest.fixture
-def treasury(tmp_path: Path) -> Iterator[Treasury]:
+def graves() -> Graveyard:
+    """Where they go."""
+    return Graveyard()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """The treasury's."""
+    return Clock()
+
+
+@pytest.fixture
+def treasury(tmp_path: Path, graves: Graveyard, clock: Clock) -> Iterator[Treasury]:
     """Of one budget."""
-    made = Treasury(tmp_path / "budgets", Clock())
+    made = Treasury(tmp_path / "budgets", graves, clock)
     made.adopt(POLICY)
     yield made
     made.close()
@@ -59,34 +88,65 @@ def test_what_is_left_is_told_also_of_budgets_that_nobody_has_touched(tmp_path: 
     till.close()
 
 
-def test_a_dead_workers_requests_are_settled(tmp_path: Path, treasury: Treasury) -> None:
-    """One that was sent for its prompt and what was streamed, while one that was not costs nothing."""
+def test_a_dead_workers_requests_are_settled_and_recorded(tmp_path: Path, treasury: Treasury) -> None:
+    """One that was sent for its prompt and what was streamed, with what its slot tells of it."""
+    till, reservation = reserve(tmp_path)
+    reservation.sent(10, b"gpu-1\ngpu")
+    reservation.progress(5)
+    assert treasury.recover() == []
+    till.close()
+    (outcome,) = treasury.recover()
+    assert (outcome.decision_id, outcome.tenant, outcome.backend, outcome.reason) == (
+        "r-1",
+        "acme",
+        "gpu-1",
+        "worker_killed",
+    )
+    assert dict(treasury.remaining()) == {PLACE: 985}
+    assert treasury.recover() == []
+
+
+def test_what_is_on_record_already_is_not_told_again(tmp_path: Path, treasury: Treasury, graves: Graveyard) -> None:
+    """A request that had been settled when its worker died is asked for, and is no news if it was recorded."""
+    till, reservation = reserve(tmp_path)
+    reservation.settle(Spending(10, 0, 5, 1), till.now_ns(), keep=True)
+    till.close()
+    assert treasury.recover() == []
+    assert [left.was_settled for _, left in graves.buried] == [True]
+    assert dict(treasury.remaining()) == {PLACE: 985}
+
+
+def test_without_room_for_the_record_a_request_waits(
+    tmp_path: Path, treasury: Treasury, graves: Graveyard, clock: Clock
+) -> None:
+    """Its budget is settled; its slot stays until the record is made, which is tried again every few seconds."""
     till, reservation = reserve(tmp_path)
     reservation.sent(10)
-    reservation.progress(5)
-    treasury.recover()
-    assert treasury.recovered == 0
     till.close()
-    treasury.recover()
-    assert treasury.recovered == 1
-    assert dict(treasury.remaining()) == {PLACE: 985}
-    treasury.recover()
-    assert treasury.recovered == 1
+    graves.has_room = False
+    assert treasury.recover() == []
+    assert dict(treasury.remaining()) == {PLACE: 990}
+    graves.has_room = True
+    assert treasury.tidy() == []
+    clock.now_s += RECOVER_S
+    treasury.tidy()
+    assert [left.spending for _, left in graves.buried] == [Spending(10, 0, 0, 1)]
+    assert dict(treasury.remaining()) == {PLACE: 990}
 
 
 def test_a_second_supervisor_is_refused(tmp_path: Path, treasury: Treasury) -> None:
     """One owns the file."""
     with pytest.raises(BoardError):
-        Treasury(tmp_path / "budgets")
+        Treasury(tmp_path / "budgets", Graveyard())
 
 
 def test_a_damaged_file_is_set_aside(tmp_path: Path) -> None:
     """And said once."""
     (tmp_path / "budgets").write_bytes(b"nonsense" * 1000)
-    made = Treasury(tmp_path / "budgets")
+    made = Treasury(tmp_path / "budgets", Graveyard())
     assert made.set_aside is not None
     made.close()
-    again = Treasury(tmp_path / "budgets")
+    again = Treasury(tmp_path / "budgets", Graveyard())
     assert again.set_aside is None
     again.close()
 
@@ -94,7 +154,7 @@ def test_a_damaged_file_is_set_aside(tmp_path: Path) -> None:
 def test_it_is_tidied_once_a_minute(tmp_path: Path) -> None:
     """And not before there is a policy, which changes nothing."""
     clock = Clock()
-    made = Treasury(tmp_path / "budgets", clock)
+    made = Treasury(tmp_path / "budgets", Graveyard(), clock)
     made.recover()
     made.tidy()
     clock.now_s += SWEEP_S

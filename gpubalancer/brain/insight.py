@@ -69,7 +69,7 @@ def texts_of(content: Content) -> Messages:
 def note_prefix(work: Work, content: Content, insight: Insight, table_salt: int) -> None:
     """Name the beginnings of the prompt, for the table of this salt."""
     owner = None if insight.shares_prefixes else work.tenant
-    work.prefix = prefix_of(content, salt_of(table_salt, owner, work.model))
+    work.prefix = prefix_of(content, salt_of(table_salt, owner, work.model), work.affinity)
 
 
 def note_findings(work: Work, scan: Scan, insight: Insight, tenant: Tenant, ranks: Mapping[str, int]) -> None:

@@ -29,6 +29,8 @@ BLOCK_BYTES = 256
 _FEW_MESSAGES, _LAST_MESSAGES = 2, 3
 BYTES_PER_TOKEN = 4
 """Of English text; for what images weigh against it."""
+SESSION_SHARE = 0.5
+"""Of a prompt that can't be read, what is taken for the part that its session has sent before."""
 TRUST_TOKENS, KEPT_TOKENS = 2_000.0, 40_000.0
 """A conversation or two in which a backend is believed, and some dozens of them that are remembered: an engine without
 a prefix cache has a share of a quarter after three answers that foresaw 2,000 tokens each."""
@@ -50,32 +52,44 @@ def salt_of(table_salt: int, tenant: str | None, model: str | None) -> int:
     return xxhash.xxh3_64_intdigest((model or "").encode() + owner, table_salt)
 
 
-def prefix_of(content: Content, salt: int) -> Prefix | None:
+def prefix_of(content: Content, salt: int, session: int = 0) -> Prefix | None:
     """The beginnings of a prompt; None where none is worth a name.
 
-    Roles are left out: who says the same in the same order is the same. A chain ends before the first image or sound,
-    because two of them are not one, and what is in them is not read here.
+    Roles are left out: who says the same in the same order is the same. Images and sound are not read here, nor token
+    numbers, and two of them are not one: from there on it is the session that tells.
+
+    Arguments:
+        content: what was asked.
+        salt: of `salt_of`.
+        session: hash of what the requests of one session share; 0 for none.
     """
     if content.inputs != 1 or content.api not in GENERATING:
         return None
     messages, unread_bytes = _before_media(content.messages)
+    unread_bytes += BYTES_PER_TOKEN * content.token_ids
     pieces = _pieces(content.tools, messages)
     data = b"".join(pieces)
-    if len(data) < BLOCK_BYTES:
-        return None
+    names, ends = _named(data, pieces, FINE_ENDS if len(messages) <= _FEW_MESSAGES else COARSE_ENDS, salt)
+    if unread_bytes and session:
+        names.append(xxhash.xxh3_64_intdigest(session.to_bytes(8, "little"), salt))
+        ends.append(max(len(data), int(SESSION_SHARE * (len(data) + unread_bytes))))
+    return Prefix(tuple(names), tuple(ends), len(data) + unread_bytes) if names else None
+
+
+def _named(data: bytes, pieces: Sequence[bytes], blocks: Sequence[int], salt: int) -> tuple[list[int], list[int]]:
+    """Names of a text's beginnings, and where they end."""
     marks, at = [], 0
     for piece in pieces:
         at += len(piece)
         if at >= BLOCK_BYTES:
             marks.append(at)
-    blocks = FINE_ENDS if len(messages) <= _FEW_MESSAGES else COARSE_ENDS
     ends = sorted((*blocks[: bisect_right(blocks, len(data))], *marks))
     digest, names, start = xxhash.xxh3_64(seed=salt), [], 0
     for end in ends:
         digest.update(data[start:end])
         names.append(digest.intdigest())
         start = end
-    return Prefix(tuple(names), tuple(ends), len(data) + unread_bytes)
+    return names, ends
 
 
 def _pieces(tools: Sequence[str], messages: Sequence[Message]) -> list[bytes]:

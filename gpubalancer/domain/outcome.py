@@ -7,6 +7,8 @@ answer and no key.
 
 from dataclasses import dataclass
 
+from gpubalancer.domain.audit import Delivered, Predicted
+
 NOBODY = "-"
 """The label of a tenant, model or backend that was not known when the request ended."""
 
@@ -45,6 +47,8 @@ class Outcome:
     """Price of its tokens, and of its share of the machine's hour."""
     joules: float = 0.0
     """Its share of the machine's energy, by how long the machine was expected to work for it."""
+    predicted: Predicted | None = None
+    """What was foreseen when the backend that answered was chosen; None where it gave no answer to compare."""
     expected_prompt_tokens: int = 0
     expected_output_tokens: int = 0
     attempts: int = 0
@@ -104,3 +108,15 @@ class Outcome:
         if self.completion_tokens < 2 or not self.streamed:
             return 0.0
         return (self.last_token_s - self.first_token_s) / (self.completion_tokens - 1)
+
+    @property
+    def delivered(self) -> Delivered:
+        """What came, to be held against `predicted`. Numbers that are not the engine's own are left out."""
+        is_reported = self.usage_source == "reported"
+        return Delivered(
+            prompt_tokens=self.prompt_tokens if is_reported else 0,
+            output_tokens=self.completion_tokens if is_reported else 0,
+            cached_tokens=self.cached_tokens if self.cached_known else None,
+            ttft_s=self.first_token_s - self.sent_s if self.streamed and self.first_token_s else 0.0,
+            tpot_s=self.tpot_s,
+        )

@@ -15,6 +15,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Any
 
+from gpubalancer.domain.audit import WHAT, Delivered, Predicted, ratios
 from gpubalancer.domain.errors import FAILURES, Blame
 from gpubalancer.domain.outcome import Outcome
 
@@ -47,6 +48,9 @@ BOUNDS: dict[str, tuple[float, ...]] = {
 
 OVERHEAD_BOUNDS_S = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0)
 """Ours: what the balancer adds is tenths of a millisecond, and seconds only where a request had to wait."""
+
+ERROR_BOUNDS = (0.1, 0.25, 0.5, 0.67, 0.8, 0.9, 1.0, 1.11, 1.25, 1.5, 2.0, 4.0, 10.0)
+"""Of delivered over predicted: alike to both sides of 1."""
 
 CellKey = tuple[str, str, str, str, int]
 """tenant, api, model, backend, code."""
@@ -131,6 +135,7 @@ class Tally:
         tiers: requests by (tier, what decided it).
         spent: USD and joules by (tenant, backend).
         budget_actions: requests with which a budget did something, by (owner, unit, period, what it did).
+        errors: delivered over predicted, by what was predicted.
         overhead_s: seconds between a request's head and its first byte to a backend.
         upstream_cancelled: requests given up at their backend because the client had left.
         streams_broken: answers that a backend broke off after their first byte had been sent.
@@ -145,6 +150,7 @@ class Tally:
         self.spent: dict[tuple[str, str], list[float]] = {}
         self.budget_actions: dict[tuple[str, str, str, str], int] = {}
         self.overhead_s = Histogram(OVERHEAD_BOUNDS_S)
+        self.errors = {what: Histogram(ERROR_BOUNDS) for what in WHAT}
         self.upstream_cancelled = 0
         self.streams_broken = 0
 
@@ -173,6 +179,8 @@ class Tally:
             spent = self.spent.setdefault((outcome.tenant, outcome.backend), [0.0, 0.0])
             spent[0] += outcome.usd
             spent[1] += outcome.joules
+        if outcome.predicted is not None:
+            self._add_errors(outcome.predicted, outcome.delivered)
         tier = (outcome.tier, outcome.tier_source)
         self.tiers[tier] = self.tiers.get(tier, 0) + 1
         for action in outcome.budget_actions:
@@ -200,6 +208,7 @@ class Tally:
             "tiers": [[*key, count] for key, count in tiers.items()],
             "spent": [[*key, *amounts] for key, amounts in spent.items()],
             "budget_actions": [[*key, count] for key, count in actions.items()],
+            "errors": [[what, *taken] for what, errors in self.errors.items() if (taken := errors.take())],
             "overhead_s": self.overhead_s.take(),
             "upstream_cancelled": self.upstream_cancelled,
             "streams_broken": self.streams_broken,
@@ -226,10 +235,16 @@ class Tally:
             known[1] += joules
         for owner, unit, per, what, count in delta["budget_actions"]:
             self._add_action((owner, unit, per, what), count)
+        for what, counts, total in delta["errors"]:
+            self.errors[what].merge(counts, total)
         if delta["overhead_s"]:
             self.overhead_s.merge(*delta["overhead_s"])
         self.upstream_cancelled += delta["upstream_cancelled"]
         self.streams_broken += delta["streams_broken"]
+
+    def _add_errors(self, predicted: Predicted, delivered: Delivered) -> None:
+        for what, ratio in ratios(predicted, delivered):
+            self.errors[what].add(ratio)
 
     def _add_failed(self, outcome: Outcome) -> None:
         if outcome.reason in REFUSALS:

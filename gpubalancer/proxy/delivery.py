@@ -14,6 +14,7 @@ from gpubalancer.brain.fleet import Flags
 from gpubalancer.brain.health import Health
 from gpubalancer.brain.price import Rates, rates_of
 from gpubalancer.brain.retry import backoff_s, may_retry
+from gpubalancer.domain.audit import Predicted
 from gpubalancer.domain.errors import RequestError
 from gpubalancer.domain.outcome import NOBODY, Outcome
 from gpubalancer.domain.work import Work
@@ -86,7 +87,13 @@ class Courier:
         """Keep what an answer showed of its backend's speed, and of what it had read before."""
         if outcome.cached_known and not outcome.reason:
             self.placer.learn(place, outcome.backend, outcome.cached_tokens)
-        if place.forecast is None or outcome.reason or outcome.status >= 300 or not outcome.streamed:
+        if place.forecast is None or outcome.reason or outcome.status >= 300:
+            return
+        load, weight, work = place.forecast.load, place.forecast.weight, asked.work
+        outcome.predicted = Predicted(
+            work.prompt_tokens, work.output_tokens, load.cached_tokens, weight.ttft_s, weight.tpot_s
+        )
+        if not outcome.streamed:
             return
         reported = outcome.prompt_tokens - outcome.cached_tokens if outcome.usage_source == "reported" else 0
         fresh_tokens = reported or asked.work.prompt_tokens

@@ -228,6 +228,13 @@ METRICS: tuple[Counter | Gauge | Spread, ...] = (
         "Requests that hold a reservation in a budget, as the workers last told; 0 at rest.",
         one(lambda sources: sources.reservations()),
     ),
+    Spread(
+        "gpubalancer_prediction_error_ratio",
+        ("what",),
+        "Delivered over predicted; 1 is exact. `what`: `prompt_tokens`, `output_tokens`, `cached_tokens` (one more on"
+        " both sides), `ttft`, `tpot`.",
+        lambda sources: [((what,), errors) for what, errors in sources.tally.errors.items()],
+    ),
     Gauge(
         "gpubalancer_backend_cost_seconds",
         ("backend", "term"),

@@ -104,6 +104,20 @@ def test_a_picture_ends_what_is_known() -> None:
     assert prefix_of(read_content("chat", {"messages": [picture, before]}), 1) is None
 
 
+def test_what_cannot_be_read_goes_by_its_session() -> None:
+    """Half of a prompt of token numbers, or of pictures, is taken for what the session has sent before."""
+    numbers = read_content("completions", {"prompt": list(range(500))})
+    one, again, other = (prefix_of(numbers, 1, session=session) for session in (7, 7, 8))
+    assert one is not None
+    assert other is not None
+    assert one == again
+    assert one.names != other.names
+    assert foreseen_tokens(one, 1, 500) == pytest.approx(250)
+    assert prefix_of(numbers, 1) is None
+    said = read_content("chat", {"messages": [{"role": "user", "content": "a" * 600}]})
+    assert prefix_of(said, 1, session=7) == prefix_of(said, 1)
+
+
 @pytest.mark.parametrize(
     ("api", "fields"),
     [

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gpubalancer.domain.audit import Predicted
 from gpubalancer.domain.errors import FAILURES
 from gpubalancer.domain.outcome import Outcome
 from gpubalancer.domain.tally import BOUNDS, COUNTERS, OTHER, OVERHEAD_BOUNDS_S, Histogram, Tally
@@ -162,6 +163,7 @@ def test_a_taken_delta_is_gone() -> None:
         "tiers": [],
         "spent": [],
         "budget_actions": [],
+        "errors": [],
         "overhead_s": None,
         "upstream_cancelled": 0,
         "streams_broken": 0,
@@ -249,3 +251,24 @@ def test_money_and_energy_are_summed_by_who_pays_and_where() -> None:
         worker.add(ended)
     whole.merge(json.loads(json.dumps(worker.take_delta())))
     assert whole.spent == {("acme", "b"): [0.75, 15.0]}
+
+
+def test_predictions_are_held_against_what_came() -> None:
+    """Each by its ratio; what the engine did not report is compared with nothing."""
+    tally, total = Tally(), Tally()
+    came = Outcome("r", 0.0, sent_s=1.0, first_token_s=2.0, last_token_s=2.9, streamed=True, ended_s=3.0)
+    came.predicted = Predicted(100, 10, 49, 0.5, 0.2)
+    came.prompt_tokens, came.completion_tokens, came.usage_source = 200, 10, "estimated"
+    tally.add(came)
+    came.cached_tokens, came.cached_known, came.usage_source = 24, True, "reported"
+    tally.add(came)
+    total.merge(orjson.loads(orjson.dumps(tally.take_delta())))
+    sums = {what: (sum(errors.counts), round(errors.sum, 9)) for what, errors in total.errors.items()}
+    assert sums == {
+        "prompt_tokens": (1, 2.0),
+        "output_tokens": (1, 1.0),
+        "cached_tokens": (1, 0.5),
+        "ttft": (2, 4.0),
+        "tpot": (2, 1.0),
+    }
+    assert not any(any(errors.counts) for errors in tally.errors.values())

@@ -7,7 +7,7 @@ from typing import Any
 
 from tests.e2e.clients import ask
 from tests.e2e.engines import MODEL, engines
-from tests.e2e.processes import eventually, serving
+from tests.e2e.processes import Balancer, eventually, serving
 
 ENGINES = {f"e{number}": ("--hardware", "h100", "--speedup", "20") for number in range(4)}
 CONVERSATIONS, TURNS = 16, 5
@@ -26,6 +26,14 @@ def converse(port: int, number: int, model: str) -> None:
         messages.append({"role": "assistant", "content": answer.json()["choices"][0]["message"]["content"]})
 
 
+def predicted_well(balancer: Balancer) -> bool:
+    """At least 60 % of the answers had from 0.8 to 1.25 times as many cached tokens as were foreseen."""
+    name, what = "gpubalancer_prediction_error_ratio", 'what="cached_tokens"'
+    count = balancer.metric(f"{name}_count", what)
+    within = balancer.metric(f"{name}_bucket", what, 'le="1.25"') - balancer.metric(f"{name}_bucket", what, 'le="0.8"')
+    return count >= CONVERSATIONS * TURNS and within >= 0.6 * count
+
+
 def cached_share(folder: Path, backends: list[dict[str, Any]], table_bytes: int) -> float:
     """Of all prompt tokens, those that engines had read before."""
     folder.mkdir()
@@ -35,6 +43,8 @@ def cached_share(folder: Path, backends: list[dict[str, Any]], table_bytes: int)
             list(clients.map(lambda number: converse(balancer.port, number, MODEL), range(CONVERSATIONS)))
         count = CONVERSATIONS * TURNS
         lines = eventually(lambda: (found := balancer.lines(status=200)) and len(found) >= count and found, "the log")
+        if table_bytes:
+            eventually(lambda: predicted_well(balancer), "cached tokens to be foreseen within a quarter mostly")
         cached = sum(line["cached_tokens"] for line in lines)
         return float(cached / sum(line["prompt_tokens"] for line in lines))
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gpubalancer.brain.audit import WHAT, Delivered, Predicted, ratios
+from gpubalancer.domain.audit import WHAT, Delivered, Predicted, ratios
 
 
 def test_each_ratio() -> None:

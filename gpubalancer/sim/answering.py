@@ -1,14 +1,17 @@
 """From a call's tokens, as the engine delivers them, to its answer: as a stream of events, or whole.
 
-All events that one turn of the loop brought leave in one write, each still an event of its own.
+All events that one turn of the loop brought leave in one write, each still an event of its own; only what an interval
+of tokens held back leaves as one.
 """
 
 import asyncio
+from collections.abc import Iterator
 
 from aiohttp import web
 
 from gpubalancer.sim.calls import Call
 from gpubalancer.sim.driver import Inbox, Output
+from gpubalancer.sim.engine import Reason, Request
 from gpubalancer.sim.shapes import Json, Said, Shape
 
 
@@ -31,10 +34,9 @@ async def stream_answer(
     while unfinished:
         outputs = await inbox.take()
         data = bytearray() if sent else bytearray(shape.opening(call.usage()))
-        for output in outputs:
-            choice = choices[output.request]
-            data += shape.piece(choice, _text(call, choice, output), output.reason)
-            unfinished -= output.reason is not None
+        for choice, text, reason in _pieces(call, choices, outputs, inbox.interval_tokens > 1):
+            data += shape.piece(choice, text, reason)
+            unfinished -= reason is not None
             sent += 1
             if sent == fail_after_tokens:
                 await response.write(data)
@@ -58,6 +60,25 @@ async def whole_answer(call: Call, shape: Shape, inbox: Inbox) -> Json:
             said[choice].reason = output.reason
             unfinished -= output.reason is not None
     return shape.unary(said, call.usage())
+
+
+def _pieces(
+    call: Call, choices: dict[Request, int], outputs: list[Output], joined: bool
+) -> Iterator[tuple[int, str, Reason | None]]:
+    """What the events say: one token each, or all of a choice together."""
+    if not joined:
+        for output in outputs:
+            choice = choices[output.request]
+            yield choice, _text(call, choice, output), output.reason
+        return
+    texts: dict[int, list[str]] = {}
+    reasons: dict[int, Reason | None] = {}
+    for output in outputs:
+        choice = choices[output.request]
+        texts.setdefault(choice, []).append(_text(call, choice, output))
+        reasons[choice] = output.reason
+    for choice, pieces in texts.items():
+        yield choice, "".join(pieces), reasons[choice]
 
 
 def _text(call: Call, choice: int, output: Output) -> str:

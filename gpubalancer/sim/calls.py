@@ -32,6 +32,7 @@ class Settings:
         api_key: if set, the bearer key that `/v1` paths demand.
         fail_after_tokens: if set, every stream's connection breaks after so many tokens.
         error_fraction: this share of the calls is answered 500.
+        stream_interval: tokens that one event of a stream carries, but for the first, which leaves at once.
         visible: whether `/metrics` and `/version` exist; None follows the class.
     """
 
@@ -49,6 +50,7 @@ class Settings:
     api_key: str | None = None
     fail_after_tokens: int | None = None
     error_fraction: float = 0.0
+    stream_interval: int = 1
     visible: bool | None = None
 
     def engine(self) -> Engine:

@@ -70,6 +70,13 @@ def _moments(least: float, most: float, default: float | None = None) -> Callabl
     help="Mean length of answers that nothing limits.",
 )
 @click.option("--queue-limit", type=click.IntRange(min=0), help="Requests that may wait for a slot; beyond it, 503.")
+@click.option(
+    "--stream-interval",
+    type=_COUNT,
+    default=1,
+    show_default=True,
+    help="Tokens in one event of a stream; the first token leaves at once.",
+)
 @click.option("--api-key", help="Bearer key that /v1 paths demand.")
 @click.option("--fail-after-tokens", type=_COUNT, help="Break every stream's connection after so many tokens.")
 @click.option(
@@ -105,6 +112,7 @@ def engine(
     context_tokens: int | None,
     mean_output_tokens: float,
     queue_limit: int | None,
+    stream_interval: int,
     api_key: str | None,
     fail_after_tokens: int | None,
     error_rate: float,
@@ -127,6 +135,7 @@ def engine(
         context_tokens=context_tokens,
         mean_output_tokens=mean_output_tokens,
         queue_limit=queue_limit,
+        stream_interval=stream_interval,
         api_key=api_key,
         fail_after_tokens=fail_after_tokens,
         error_fraction=error_rate,

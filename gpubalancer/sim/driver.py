@@ -31,23 +31,34 @@ class Output:
 
 
 class Inbox:
-    """Where the requests of one call get their tokens."""
+    """Where the requests of one call get their tokens.
 
-    def __init__(self) -> None:
+    Arguments:
+        interval_tokens: the reader is woken for a request's first token, for every so many further ones, and for its
+            end, as with vLLM's `--stream-interval`.
+    """
+
+    def __init__(self, interval_tokens: int = 1) -> None:
+        self.interval_tokens = interval_tokens
         self._outputs: list[Output] = []
         self._waiter: asyncio.Future[None] | None = None
+        self._due = False
 
     def put(self, output: Output) -> None:
-        """Deliver, and wake the reader."""
+        """Deliver, and wake the reader if it is time."""
         self._outputs.append(output)
+        if output.index % self.interval_tokens and output.reason is None:
+            return
+        self._due = True
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
     async def take(self) -> list[Output]:
-        """All that has come since the last call; waits while that is nothing."""
-        if not self._outputs:
+        """All that has come since the last call; waits until something is due."""
+        if not self._due:
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
+        self._due = False
         outputs, self._outputs = self._outputs, []
         return outputs
 

@@ -164,7 +164,7 @@ class EngineServer:
         if limit is not None and self.engine.load + len(call.requests) > self.engine.slots + limit:
             self.metrics.rejected()
             raise ApiError(503, f"The server is overloaded: {limit} requests are waiting already.")
-        inbox = Inbox()
+        inbox = Inbox(self.settings.stream_interval)
         self.driver.submit(call.requests, inbox)
         try:
             yield inbox

@@ -6,6 +6,8 @@ import aiohttp
 import orjson
 import pytest
 
+from gpubalancer.sim.words import tokenize
+
 from .live import Live, chunks, with_server
 
 CHAT = "/v1/chat/completions"
@@ -31,6 +33,24 @@ def test_a_stream_says_what_the_whole_answer_says() -> None:
         assert said[-1]["finish_reason"] == whole["choices"][0]["finish_reason"]
 
     with_server(story)
+
+
+def test_an_interval_joins_tokens_into_one_event() -> None:
+    """With an interval of 8 the first token comes alone, then eight at a time and the rest: the same text and usage."""
+
+    async def story(live: Live) -> None:
+        body = {"model": "m", "messages": HELLO, "max_tokens": 20, "ignore_eos": True}
+        _, whole = await live.post(CHAT, body)
+        asked = body | {"stream": True, "stream_options": {"include_usage": True}}
+        events = chunks(await live.stream(CHAT, asked))
+        said = [event["choices"][0] for event in events[1:-1]]
+        words = [len(tokenize(each["delta"]["content"])) for each in said]
+        assert (words[0], sum(words), len(words)) == (1, 20, 4)
+        assert "".join(each["delta"]["content"] for each in said) == whole["choices"][0]["message"]["content"]
+        assert [each["finish_reason"] for each in said] == [None, None, None, "length"]
+        assert events[-1]["usage"]["completion_tokens"] == 20
+
+    with_server(story, stream_interval=8, speedup=2.0)
 
 
 def test_choices_of_a_stream_are_told_apart() -> None:

@@ -48,8 +48,9 @@ class Board:
     """The mapped file. Make one with `create` (supervisor) or `attach` (worker, reader).
 
     The views are the memory itself: what another process writes shows in them at once. Of those with one cell per
-    worker row and backend row, `in_flight`, `prefill_tokens`, `context_tokens`, `sent_requests` and `ended_requests`
-    have the worker rows that were in use when the board was opened, `all_in_flight` all that the file has.
+    worker row and backend row, `in_flight`, `prefill_tokens`, `context_tokens`, `read_tokens`, `sent_requests` and
+    `ended_requests` have the worker rows that were in use when the board was opened, `all_in_flight` all that the file
+    has.
 
     Attributes:
         up, draining, live: 1 or 0. `live`: the row is a backend's.
@@ -68,6 +69,7 @@ class Board:
         cached_since_s: what the engine had read before this monotonic second, it has forgotten; 0 for nothing.
         in_flight: requests leased.
         prefill_tokens: uncached prompt tokens sent whose first token has not come.
+        read_tokens: those whose first token has come, since the worker began.
         context_tokens: prompt and output tokens of the requests in flight.
         sent_requests, ended_requests: counted since the worker began.
         fd: a descriptor of the file, for `locks.reopen`.
@@ -284,6 +286,7 @@ class Board:
     def _use_rows(self, rows_used: int) -> None:
         self.in_flight = self.all_in_flight[:rows_used]
         self.prefill_tokens: NDArray[np.int64] = self._shared["prefill_tokens"][:rows_used]
+        self.read_tokens: NDArray[np.int64] = self._shared["read_tokens"][:rows_used]
         self.context_tokens: NDArray[np.int64] = self._shared["context_tokens"][:rows_used]
         self.sent_requests: NDArray[np.int64] = self._shared["sent_requests"][:rows_used]
         self.ended_requests: NDArray[np.int64] = self._shared["ended_requests"][:rows_used]

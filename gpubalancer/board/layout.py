@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 MAGIC = b"gpubalbd"
-VERSION = 3
+VERSION = 4
 WORKERS_LIMIT = 64
 WORKER_ROWS = 2 * WORKERS_LIMIT
-"""Rows in every file, used or not, 4.5 MiB at 1,024 backends: as many workers of a dead supervisor may still live."""
+"""Rows in every file, used or not, 5.5 MiB at 1,024 backends: as many workers of a dead supervisor may still live."""
 BACKENDS_LEAST = 1024
 NAME_BYTES = 264
 """The longest name that a policy allows has 260."""
@@ -106,6 +106,7 @@ COLUMNS = (
     Column("in_flight", np.int32, OWN, per_worker=True),
     Column("prefill_tokens", np.int64, OWN, per_worker=True),
     Column("context_tokens", np.int64, OWN, per_worker=True),
+    Column("read_tokens", np.int64, OWN, per_worker=True),
     Column("sent_requests", np.int64, OWN, per_worker=True),
     Column("ended_requests", np.int64, OWN, per_worker=True),
 )

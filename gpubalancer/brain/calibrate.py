@@ -10,7 +10,9 @@ What is fitted:
 * prefill, from the time between sending and the first token less the network's, against the uncached tokens that had to
   be read, those queued before included; what was queued may have been half read by then, so a sample counts for less
   the more of it that was;
-* step, from the time per further token less what other prompts took of it (`cost`), against batch and context.
+* step, from the time per further token less what other prompts took of it, against batch and context. Which prompts the
+  backend read between a request's first and last token is counted (`board/burdens`), not guessed: what the cost expects
+  of them is a mean, and taken off each sample it would leave next to nothing of the step.
 
 Both times are multiplied by the speed that the hardware had: the curves are those of full speed, so that a throttled
 clock is not counted twice.
@@ -21,7 +23,6 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from gpubalancer.brain.columns import Measured
-from gpubalancer.brain.cost import LEAST_OUTPUT_TOKENS
 from gpubalancer.brain.fit import NOISE_FRACTION, Fit
 from gpubalancer.brain.priors import LEAST_TTFT_RATIO, USUAL_TPOT_RATIO, USUAL_TTFT_RATIO, Coefficients, Prior
 from gpubalancer.brain.tightness import Tightness
@@ -36,6 +37,8 @@ LEAST_TPOT_TOKENS = 8
 """Answers shorter than this say nothing of the time per token."""
 LEAST_STEP_SHARE = 0.2
 """Of a measured time per token, this much at least is the step itself."""
+STOPPED_NOISE = 3.0
+"""What others' prompts took is so much noisier than the rest."""
 QUEUE_NOISE_FRACTION = 0.8
 """What a sample that is all queue is noisier, in shares of its value."""
 
@@ -51,6 +54,7 @@ class Sample(NamedTuple):
         ttft_s: from sending to the first token; 0 if not seen.
         tpot_s: for each further token; 0 if not seen.
         predicted_ttft_s, predicted_tpot_s: when it was chosen.
+        others_read_tokens: of others' prompts, read there between its first token and its last.
     """
 
     backend: str
@@ -64,10 +68,17 @@ class Sample(NamedTuple):
     tpot_s: float
     predicted_ttft_s: float
     predicted_tpot_s: float
+    others_read_tokens: int
 
 
 def sample_of(
-    name: str, forecast: Forecast, fresh_tokens: float, completion_tokens: int, ttft_s: float, tpot_s: float
+    name: str,
+    forecast: Forecast,
+    fresh_tokens: float,
+    completion_tokens: int,
+    ttft_s: float,
+    tpot_s: float,
+    others_read_tokens: int,
 ) -> Sample:
     """What came, beside what was forecast.
 
@@ -78,6 +89,7 @@ def sample_of(
         completion_tokens: that came.
         ttft_s: from sending to the first token, 0 if the answer was not streamed.
         tpot_s: for each further token, 0 likewise.
+        others_read_tokens: of others' prompts, read there between its first token and its last.
     """
     load, weight = forecast.load, forecast.weight
     return Sample(
@@ -92,6 +104,7 @@ def sample_of(
         tpot_s,
         weight.ttft_s,
         weight.tpot_s,
+        others_read_tokens,
     )
 
 
@@ -118,14 +131,12 @@ class _Backend:
         if sample.tpot_s > 0.0 and sample.completion_tokens >= LEAST_TPOT_TOKENS:
             self.tpot.learn(sample.predicted_tpot_s, sample.tpot_s, now_s)
             measured_s = sample.tpot_s * sample.speed_fraction
-            step_s = max(measured_s - self._stopped_s(sample), LEAST_STEP_SHARE * measured_s)
-            self.step.learn((1.0, sample.batch + 1.0, sample.context_tokens + sample.fresh_tokens), step_s)
-
-    def _stopped_s(self, sample: Sample) -> float:
-        """What others' prompts take of each token, as `cost.weigh` predicts it."""
-        a0_s, a1_s, _ = self.prefill.coefficients
-        read_s = sample.batch * a0_s + a1_s * sample.context_tokens
-        return read_s / max(float(sample.completion_tokens), LEAST_OUTPUT_TOKENS)
+            stopped_s = self.prefill.coefficients[1] * sample.others_read_tokens / (sample.completion_tokens - 1)
+            step_s = max(measured_s - stopped_s, LEAST_STEP_SHARE * measured_s)
+            # The less of the time is step, the more of it is the error of what was taken off.
+            noise_fraction = NOISE_FRACTION * (measured_s + STOPPED_NOISE * (measured_s - step_s)) / step_s
+            point = (1.0, sample.batch + 1.0, sample.context_tokens + sample.fresh_tokens)
+            self.step.learn(point, step_s, noise_fraction)
 
 
 class Calibrator:

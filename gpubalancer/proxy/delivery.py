@@ -98,10 +98,8 @@ class Courier:
         reported = outcome.prompt_tokens - outcome.cached_tokens if outcome.usage_source == "reported" else 0
         fresh_tokens = reported or asked.work.prompt_tokens
         ttft_s = outcome.first_token_s - outcome.sent_s if outcome.first_token_s else 0.0
-        row = sample_of(
-            outcome.backend, place.forecast, fresh_tokens, outcome.completion_tokens, ttft_s, outcome.tpot_s
-        )
-        self.on_sample(row)
+        times = ttft_s, outcome.tpot_s, place.burden.others_read_tokens()
+        self.on_sample(sample_of(outcome.backend, place.forecast, fresh_tokens, outcome.completion_tokens, *times))
 
     async def _place(
         self, generation: Generation, asked: Asked, tried: Flags | None, failure: RequestError | None

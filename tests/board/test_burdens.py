@@ -46,6 +46,28 @@ def test_workers_count_in_rows_of_their_own(tmp_path: Path) -> None:
     board.close()
 
 
+def test_what_others_were_read_meanwhile(tmp_path: Path) -> None:
+    """Between a request's first token and its end the prompts count that any worker's backend read for others."""
+    board = Board.create(tmp_path / "board", workers=2, backends=2)
+    rows = board.assign_rows(["a", "b"])
+    slots = [Slots(board, worker) for worker in range(2)]
+    mine, theirs = (Burdens(board, own) for own in slots)
+    before, ours = mine.add(rows["a"], 100, 0), mine.add(rows["a"], 200, 0)
+    before.read()
+    assert ours.others_read_tokens() == 0
+    ours.read()
+    assert ours.others_read_tokens() == 0
+    for burdens, row, tokens in ((mine, rows["a"], 30), (theirs, rows["a"], 4), (mine, rows["b"], 5000)):
+        burdens.add(row, tokens, 0).read()
+    mine.add(rows["a"], 7000, 0).end()
+    assert (ours.others_read_tokens(), before.others_read_tokens()) == (34, 234)
+    ours.end()
+    assert ours.others_read_tokens() == 0
+    for own in slots:
+        own.close()
+    board.close()
+
+
 @given(steps=st.lists(st.tuples(st.integers(0, 4), st.sampled_from(("read", "end")))))
 def test_nothing_is_left_when_all_have_ended(tmp_path_factory: object, steps: list[tuple[int, str]]) -> None:
     """Whatever the order, the cells return to zero."""

@@ -49,12 +49,14 @@ class Fleet:
         truth = TRUTH[name]
         noise = factor * random.lognormvariate(0, 0.15) / speed
         ttft_s = self.prefill_s(truth, prompt + queued) * noise
-        stopped_s = (batch * truth.a0_s + truth.a1_s * context) / 200
+        read = context * random.uniform(0.0, 0.3)
+        stopped_s = truth.a1_s * read / 199
         tpot_s = (self.step_s(truth, batch + 1, context + prompt) + stopped_s) * noise
         predicted_s = self.prefill_s(learned, prompt + queued) / speed
         self.now_s += 0.3
         stuck = 30.0 if random.random() < 0.02 else 1.0
-        sample = Sample(name, prompt, queued, batch, context, speed, 200, ttft_s * stuck, tpot_s, predicted_s, tpot_s)
+        times = ttft_s * stuck, tpot_s, predicted_s, tpot_s
+        sample = Sample(name, prompt, queued, batch, context, speed, 200, *times, int(read))
         self.calibrator.learn([sample], self.now_s)
         return predicted_s / ttft_s
 
@@ -72,6 +74,22 @@ def test_two_hundred_requests_teach_the_speed_of_everyone(seed: int) -> None:
         prompts = [fleet.random.lognormvariate(6.5, 1.0) for _ in range(200)]
         errors = [abs(fleet.prefill_s(learned, each) / fleet.prefill_s(truth, each) - 1.0) for each in prompts]
         assert statistics.median(errors) < 0.25, name
+
+
+def test_what_others_prompts_took_is_not_taken_for_the_step() -> None:
+    """With half of every answer's time spent on prompts of others, the step is still known within a third."""
+    calibrator, random = Calibrator(), Random(8)
+    calibrator.expect({"b": CLAIMED})
+    for _ in range(100):
+        batch, read = float(random.randrange(10, 30)), random.randrange(5000, 15_000)
+        step_s = TRUTH["quick"].d0_s + TRUTH["quick"].d1_s * (batch + 1) + TRUTH["quick"].d2_s * 1000 * (batch + 1)
+        ttft_s = CLAIMED.net_s + CLAIMED.curves.a0_s + (CLAIMED.curves.a1_s + CLAIMED.curves.a2_s * 1000) * 1000
+        tpot_s = step_s + CLAIMED.curves.a1_s * read / 199
+        calibrator.learn([Sample("b", 1000, 0, batch, 1000 * batch, 1.0, 200, ttft_s, tpot_s, ttft_s, 0.04, read)], 1.0)
+    learned = calibrator.measured("b", 2.0).curves
+    truth = TRUTH["quick"]
+    expected_s = truth.d0_s + truth.d1_s * 20 + truth.d2_s * 20_000
+    assert learned.d0_s + learned.d1_s * 20 + learned.d2_s * 20_000 == pytest.approx(expected_s, rel=0.34)
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
@@ -112,7 +130,7 @@ def test_times_above_the_prediction_tighten_admission() -> None:
     """Five late answers within a second, and predictions count for more; minutes later they do not."""
     calibrator = Calibrator()
     calibrator.expect({"b": CLAIMED})
-    late = Sample("b", 1000, 0, 4, 4000, 1.0, 200, 1.5, 0.08, 0.5, 0.03)
+    late = Sample("b", 1000, 0, 4, 4000, 1.0, 200, 1.5, 0.08, 0.5, 0.03, 0)
     assert calibrator.learn([late] * 5, 100.0) == {"b"}
     now = calibrator.measured("b", 100.5)
     assert now.ttft_ratio > 1.1 * USUAL_TTFT_RATIO
@@ -124,7 +142,7 @@ def test_answers_that_tell_nothing_teach_nothing() -> None:
     """No times, too few tokens, a time below the network's, or an unknown backend: the prior stays."""
     calibrator = Calibrator()
     calibrator.expect({"b": CLAIMED})
-    silent = Sample("b", 1000, 0, 4, 4000, 1.0, 200, 0.0, 0.0, 0.5, 0.03)
+    silent = Sample("b", 1000, 0, 4, 4000, 1.0, 200, 0.0, 0.0, 0.5, 0.03, 0)
     short = silent._replace(tpot_s=0.5, completion_tokens=3)
     odd = silent._replace(ttft_s=CLAIMED.net_s / 2)
     assert calibrator.learn([silent, short, odd, silent._replace(backend="gone", ttft_s=9.0)], 1.0) == {"b"}
@@ -168,7 +186,7 @@ def test_a_sample_travels_as_a_list() -> None:
     """A sample is what was forecast and what came; as JSON it is a row, and the row is a sample again."""
     weight = Weight(9.0, 0.5, 0.2, 0.03, 0.02, 0.0, 1.0, 2.0, 0.0)
     forecast = Forecast(3, load(batch=4.0, queued_tokens=300.0, context_tokens=5000.0, speed_fraction=0.9), weight)
-    sample = sample_of("b", forecast, 800.0, 150, 0.6, 0.025)
-    assert sample == ("b", 800.0, 300.0, 4.0, 5000.0, 0.9, 150, 0.6, 0.025, 0.5, 0.03)
+    sample = sample_of("b", forecast, 800.0, 150, 0.6, 0.025, 70)
+    assert sample == ("b", 800.0, 300.0, 4.0, 5000.0, 0.9, 150, 0.6, 0.025, 0.5, 0.03, 70)
     assert Sample(*json.loads(json.dumps(sample))) == sample
     assert not any(math.isnan(each) for each in sample[1:])

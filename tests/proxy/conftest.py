@@ -13,8 +13,8 @@ def floors(tmp_path: Path) -> Iterator[Callable[..., Floor]]:
     """Makes floors, and closes them."""
     made: list[Floor] = []
 
-    def make(backends: int, slots: int, workers: int = 1) -> Floor:
-        made.append(Floor(tmp_path, backends, slots, workers))
+    def make(backends: int, slots: int, workers: int = 1, slo: str = "{}") -> Floor:
+        made.append(Floor(tmp_path, backends, slots, workers, slo))
         return made[-1]
 
     yield make

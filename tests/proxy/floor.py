@@ -34,9 +34,9 @@ class Clock:
 
 
 class Floor:
-    """One worker's placer over a fleet of equal backends on a real board."""
+    """One worker's placer over a fleet of equal backends on a real board; `slo` as in the policy, in braces."""
 
-    def __init__(self, folder: Path, backends: int, slots: int, workers: int = 1) -> None:
+    def __init__(self, folder: Path, backends: int, slots: int, workers: int = 1, slo: str = "{}") -> None:
         names = [f"b{number}" for number in range(backends)]
         self.board = Board.create(folder / "board", workers=workers, backends=backends)
         self.rows = self.board.assign_rows(names)
@@ -45,7 +45,7 @@ class Floor:
             f'  - {{name: {name}, url: "http://127.0.0.1:{9000 + number}", models: [llama], slots: {slots}}}\n'
             for number, name in enumerate(names)
         ]
-        self.policy = parse("backends:\n" + "".join(lines), "policy.yaml", Path("/"), {})
+        self.policy = parse(f"backends:\n{''.join(lines)}routing: {{slo: {slo}}}", "policy.yaml", Path("/"), {})
         self.fleet: Fleet = build_fleet(self.policy, self.rows, {})
         self.judge = Judge(self.policy, self.fleet)
         self.clock, self.health = Clock(), Health(self.board.layout.backends_limit)

@@ -24,7 +24,7 @@ class Clock:
 
 def slow(name: str = "a") -> list[object]:
     """A sample of a backend that takes a second for 1,000 tokens, as it comes out of JSON."""
-    sample = Sample(name, 1000.0, 0.0, 0.0, 0.0, 1.0, 20, 1.0, 0.1, 0.2, 0.02)
+    sample = Sample(name, 1000.0, 0.0, 0.0, 0.0, 1.0, 20, 1.0, 0.1, 0.2, 0.02, 0)
     row: list[object] = orjson.loads(orjson.dumps(list(sample)))
     return row
 

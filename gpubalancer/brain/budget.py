@@ -5,8 +5,9 @@ for its model. The list is made once for each payer and model of a policy.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 
-from gpubalancer.domain.budget import MILLION, SCALE, Claims, Refusal, Spending, Terms
+from gpubalancer.domain.budget import MILLION, SCALE, Claims, Refusal, Spending, Terms, Window
 from gpubalancer.domain.errors import RequestError
 from gpubalancer.domain.work import Work
 from gpubalancer.policy.backends import TokenPrice
@@ -40,6 +41,7 @@ class BudgetPlan:
         self._keys = {key.digest: key for tenant in policy.tenants for key in tenant.keys if key.budgets}
         self._terms: dict[tuple[str, str], tuple[tuple[Budget, Terms], ...]] = {}
         self._claims: dict[tuple[str, bytes | None, str | None], Claims | None] = {}
+        self._beyond: dict[tuple[str, bytes | None, str | None], Claims | None] = {}
 
     def claims(self, tenant: str, model: str | None, key: bytes | None = None) -> Claims | None:
         """All budgets that a request counts in, None if there is none.
@@ -57,6 +59,26 @@ class BudgetPlan:
                 self._claims.clear()
             self._claims[asked] = self._find(*asked)
         return self._claims[asked]
+
+    def beyond(self, tenant: str, model: str | None, key: bytes | None = None) -> Claims | None:
+        """The claims of a request that was downgraded because a budget was spent.
+
+        Budgets that downgrade don't refuse it: windows count it and owe nothing for it, and the others, which would
+        never refill under such requests, leave it out.
+        """
+        asked = tenant, key if key in self._keys else None, model
+        if asked not in self._beyond:
+            if len(self._beyond) >= CLAIMS_KEPT:
+                self._beyond.clear()
+            whole = self.claims(tenant, model, key)
+            every = tuple(map(_lenient, whole.terms)) if whole is not None else ()
+            kept = tuple(terms for terms in every if terms is not None)
+            self._beyond[asked] = claims_of(kept) if kept else None
+        return self._beyond[asked]
+
+    def tenant(self, name: str) -> Tenant:
+        """Who pays, by name. Errors: KeyError."""
+        return self._tenants[name]
 
     def terms_of(self, identity: bytes) -> Terms | None:
         """The terms of a budget by its id, for what a dead worker left; None if the policy no longer has it."""
@@ -93,6 +115,12 @@ class BudgetPlan:
             made = tuple((budget, budget.terms(tenant.name, key, tenant.time_zone)) for budget in budgets)
             self._terms[tenant.name, key] = made
         return self._terms[tenant.name, key]
+
+
+def _lenient(terms: Terms) -> Terms | None:
+    if terms.when_spent != "downgrade":
+        return terms
+    return replace(terms, shadow=True) if isinstance(terms, Window) else None
 
 
 def claims_of(every: tuple[Terms, ...]) -> Claims:

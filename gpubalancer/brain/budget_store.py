@@ -1,11 +1,11 @@
 """What the proxy needs of a store of budgets, wherever it keeps them: on the board, or on a server shared by replicas.
 
-Only reserving may take time, and only a store on another machine takes any: `reserve` is awaited there and called here,
-so both are one protocol of awaitables. Settling never waits: the store may do it later, once.
+Only reserving may take time, and only a store on another machine takes any. Settling never waits: the store may do it
+later, once.
 """
 
-from collections.abc import Awaitable, Callable
-from typing import Protocol
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol
 
 from gpubalancer.domain.budget import Claims, Refusal, Spending, Standing, Terms
 
@@ -49,5 +49,26 @@ class Store(Protocol):
     def now_ns(self) -> int:
         """The store's time."""
 
-    def reserve(self, claims: Claims, expected: Spending, now_ns: int, label: bytes = b"") -> Awaitable[Held | Refusal]:
-        """Reserve in all of a request's budgets or in none."""
+    def reserve(self, claims: Claims, expected: Spending, label: bytes = b"") -> Coroutine[Any, Any, Held | Refusal]:
+        """Reserve in all of a request's budgets or in none.
+
+        Raises:
+            RequestError: the budgets can't be read in time.
+        """
+
+    def settle_late(self) -> None:
+        """Settle what was put off; called a few times a second."""
+
+    def enter(self, label: bytes) -> Held:
+        """Write down a request that no budget counts, so that it is on record also if this process dies.
+
+        Raises:
+            RequestError: `overloaded` if the disk is full.
+        """
+
+    @property
+    def late(self) -> int:
+        """Settlements that are still to be made."""
+
+    def close(self) -> None:
+        """Let everything go."""

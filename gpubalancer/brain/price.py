@@ -77,13 +77,19 @@ def dearest(economy: Economy[Column], eligible: Flags, prompt_tokens: int, outpu
     """The most USD and joules that a request will be charged on any of these backends; 0 where there is none."""
     if not eligible.any():
         return 0.0, 0.0
-    used_s = _alone_s(economy, prompt_tokens, output_tokens)
-    usd = (
+    usd = usd_alone(economy, prompt_tokens, output_tokens)
+    joules = economy.watts * _alone_s(economy, prompt_tokens, output_tokens)
+    return float(usd[eligible].max()), float(joules[eligible].max())
+
+
+def usd_alone(economy: Economy[Column], prompt_tokens: int, output_tokens: int) -> Column:
+    """USD for a request on each backend, if it were alone there; shape (backends,)."""
+    usd: Column = (
         economy.usd_per_prompt_token * prompt_tokens
         + economy.usd_per_completion_token * output_tokens
-        + economy.usd_per_s * used_s
+        + economy.usd_per_s * _alone_s(economy, prompt_tokens, output_tokens)
     )
-    return float(usd[eligible].max()), float((economy.watts * used_s)[eligible].max())
+    return usd
 
 
 def _alone_s(economy: Economy[Column], prompt_tokens: int, output_tokens: int) -> Any:

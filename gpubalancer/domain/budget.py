@@ -275,10 +275,12 @@ class Refusal:
 
     Attributes:
         retry_after_s: None if it can never fit.
+        standings: how all of the request's budgets stand, those that only count left out.
     """
 
     standing: Standing
     retry_after_s: float | None
+    standings: tuple[Standing, ...] = ()
 
     @property
     def terms(self) -> Terms:
@@ -326,5 +328,7 @@ def refusal(claims: Claims, states: list[State], needs: list[int], now_ns: int) 
     if found is None:
         return None
     wait_ns, index = found
+    pairs = zip(claims.terms, states, strict=True)
+    every = tuple(standing(terms, state, now_ns) for terms, state in pairs if not terms.shadow)
     stands = standing(claims.terms[index], states[index], now_ns)
-    return Refusal(stands, None if wait_ns is None else wait_ns / SECOND_NS)
+    return Refusal(stands, None if wait_ns is None else wait_ns / SECOND_NS, every)

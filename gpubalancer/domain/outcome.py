@@ -53,8 +53,12 @@ class Outcome:
     expected_output_tokens: int = 0
     attempts: int = 0
     streamed: bool = False
+    downgraded: str = ""
+    """What a spent budget made of it: `model=NAME` or `kind=KIND`; empty if it is served as it was asked for."""
     stopped: bool = False
     """A budget ended the stream."""
+    queue_position: int = 0
+    """Its place before a budget that made it wait, from 1; 0 if it did not wait for one."""
     budget_actions: tuple[tuple[str, str, str, str], ...] = ()
     """What budgets did with it: owner, unit, period, and one of `refused`, `would_refuse` (a shadow budget), `queued`,
     `downgraded` or `stopped`."""

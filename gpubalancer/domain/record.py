@@ -35,6 +35,7 @@ def record_of(outcome: Outcome, time_s: float) -> dict[str, Any]:
         "detail": outcome.detail,
         "streamed": outcome.streamed,
         "stopped": outcome.stopped,
+        "downgraded": outcome.downgraded,
         "request_bytes": outcome.request_bytes,
         "response_bytes": outcome.response_bytes,
         "prompt_tokens": outcome.prompt_tokens,

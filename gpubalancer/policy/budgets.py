@@ -110,8 +110,9 @@ class Budget(Part):
     )
     when_spent: Literal["refuse", "queue", "downgrade"] = Field(
         default="refuse",
-        description="What a request gets that no longer fits: `refuse`, or `queue`, which holds it back as long as "
-        "`routing.queue.timeout` allows. `downgrade` refuses too in this version.",
+        description="What a request gets that no longer fits: `refuse`; `queue`, which holds it back as long as "
+        "`routing.queue.timeout` allows; or `downgrade`: the model's `downgrade_to` answers, else the cheapest kind of "
+        "backend that may.",
     )
     overrun: Literal["debt", "stop"] = Field(
         default="debt",

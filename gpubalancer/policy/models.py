@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from gpubalancer.policy.fields import ModelName, Part, Title, count, later
+from gpubalancer.policy.fields import ModelName, Part, Title, count
 
 
 class Model(Part):
@@ -22,5 +22,5 @@ class Model(Part):
     aliases: tuple[ModelName, ...] = Field(default=(), description="Other names that clients may ask for it by.")
     downgrade_to: ModelName | None = Field(
         default=None,
-        description=later("Cheaper model that answers instead when a budget with `when_spent: downgrade` is spent."),
+        description="Cheaper model that answers instead when a budget with `when_spent: downgrade` is spent.",
     )

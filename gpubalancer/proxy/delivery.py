@@ -137,6 +137,8 @@ class Courier:
         own_lines = self._own_lines(outcome, head)
         if asked.payment is not None:
             own_lines += asked.payment.lines
+        if outcome.downgraded:
+            own_lines += b"x-gpubalancer-downgraded: %b\r\n" % outcome.downgraded.encode()
         lines = response_lines(head, own_lines, self.via)
         upstream = attempt.upstream
         if refusal is not None:

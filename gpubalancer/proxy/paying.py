@@ -9,22 +9,21 @@ two of them is found in its slot, settled, and in the journal or not. So each is
 record has the numbers that were charged.
 """
 
-import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from gpubalancer.board.budget_locks import BusyError
-from gpubalancer.board.budget_reservation import Reservation
-from gpubalancer.board.budgets import Till
 from gpubalancer.brain.budget import expected, refused
 from gpubalancer.brain.budget_headers import limit_lines
-from gpubalancer.brain.budget_store import Held
+from gpubalancer.brain.budget_store import Held, Store
+from gpubalancer.brain.downgrade import downgrade
 from gpubalancer.brain.price import HOUR_S, Rates, dearest
 from gpubalancer.domain.budget import MILLION, NOTHING, Claims, Refusal, Spending, Terms
 from gpubalancer.domain.errors import RequestError
 from gpubalancer.domain.outcome import Outcome
 from gpubalancer.domain.work import Work
+from gpubalancer.proxy.budget_queue import BudgetQueue, Line, TooLong
 from gpubalancer.proxy.generation import Generation
 from gpubalancer.proxy.label import label_of, server_of
 from gpubalancer.proxy.metering import Paying
@@ -84,17 +83,37 @@ class Payment:
         return Paying(self.reservation, rates, self.now_ns)
 
 
+@dataclass(frozen=True, slots=True)
+class _Bill:
+    """What one request wants to reserve."""
+
+    claims: Claims
+    spending: Spending
+    label: bytes
+
+
 class Cashier:
     """One worker's way to the budgets and to the records.
 
     Arguments:
-        till: the worker's own.
+        store: of the budgets.
         records: get the end of every request.
         refuses_unrecorded: refuse requests while they can't be put on record.
+
+    Attributes:
+        queue: who waits for budgets.
     """
 
-    def __init__(self, till: Till, records: Records, *, refuses_unrecorded: bool = True) -> None:
-        self._till = till
+    def __init__(
+        self,
+        store: Store,
+        records: Records,
+        *,
+        refuses_unrecorded: bool = True,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.queue = BudgetQueue(clock)
+        self._store = store
         self._records = records
         self._refuses_unrecorded = refuses_unrecorded
         self._payments: dict[Held, Payment] = {}
@@ -103,62 +122,96 @@ class Cashier:
     async def reserve(self, generation: Generation, work: Work, key: bytes | None, outcome: Outcome) -> Payment:
         """Reserve what a request is expected to take; where no budget applies, only write down that it is here.
 
+        A budget that is spent may make it wait, or make another request of it, as its `when_spent` says.
+
         Arguments:
-            generation: the policy, whose `routing.queue` says how long a budget with `when_spent: queue` may hold it.
+            generation: the policy, whose `routing.queue` says how many may wait, and how long.
             work: the request.
             key: the SHA-256 of the key that it came with.
             outcome: its record.
 
         Raises:
-            RequestError: `rate_limit_exceeded`, `insufficient_quota`; `overloaded` if another process holds a lock;
+            RequestError: `rate_limit_exceeded`, `insufficient_quota`; `overloaded` if the budgets can't be read;
                 `journal_full`.
         """
         if self._refuses_unrecorded and self._records.is_full:
             sentence = "There is no room to record requests."
             raise RequestError("journal_full", sentence, retry_after_s=FULL_RETRY_S)
-        claims, label = generation.plan.claims(work.tenant, work.model, key), label_of(outcome)
+        claims = generation.plan.claims(work.tenant, work.model, key)
         if claims is None:
-            return self._enter(label)
-        spending = _expected(generation, work, claims)
-        patience_s = generation.policy.routing.queue.timeout_s
-        while True:
-            found = self._reserve_now(claims, spending, label)
-            if not isinstance(found, Refusal):
-                for terms in found.overdrawn:
-                    _note(outcome, terms, "would_refuse")
-                payment = Payment(found, limit_lines(found.standings()), self._till.now_ns)
-                self._payments[found] = payment
-                return payment
-            wait_s = found.retry_after_s
-            if found.terms.when_spent != "queue" or wait_s is None or wait_s > patience_s:
-                _note(outcome, found.terms, "refused")
-                raise self._refused(found, claims)
-            _note(outcome, found.terms, "queued")
-            patience_s -= wait_s
-            await asyncio.sleep(wait_s)
+            return self._enter(outcome)
+        bill = _bill(generation, work, claims, outcome)
+        line = self.queue.before(claims) if self.queue.lines else None
+        found = await self._store.reserve(claims, bill.spending, bill.label) if line is None else None
+        if found is None or isinstance(found, Refusal):
+            found = await self._wait(generation, outcome, bill, line, found)
+        if not isinstance(found, Refusal):
+            return self._pay(found, outcome)
+        if found.terms.when_spent == "downgrade":
+            return await self._downgrade(generation, work, key, outcome, found)
+        _note(outcome, found.terms, "refused")
+        raise _refused(found)
 
-    def _enter(self, label: bytes) -> Payment:
-        try:
-            reservation = self._till.enter(self._till.now_ns(), label)
-        except OSError:
-            raise _no_room() from None
-        payment = self._payments[reservation] = Payment(reservation, b"", self._till.now_ns)
+    async def _wait(
+        self, generation: Generation, outcome: Outcome, bill: _Bill, line: Line | None, found: Refusal | None
+    ) -> Held | Refusal:
+        """What comes of waiting, where the budget that refuses makes requests wait."""
+        if found is not None and (found.terms.when_spent != "queue" or found.retry_after_s is None):
+            return found
+        if line is None:
+            if found is None:
+                raise ValueError("neither a line nor a refusal")
+            line = self.queue.line_of(found)
+        settings, need = generation.policy.routing.queue, line.terms.need(bill.spending)
+        position = len(line.tickets) + 1
+        ended: Held | Refusal | TooLong | None = self.queue.too_long(line, need, settings.timeout_s, settings.limit)
+        if ended is None:
+            _note(outcome, line.terms, "queued")
+            ended = await self.queue.wait(
+                line, need, settings.timeout_s, lambda: self._store.reserve(bill.claims, bill.spending, bill.label)
+            )
+        if not isinstance(ended, TooLong):
+            outcome.queue_position = position
+            return ended
+        _note(outcome, line.terms, "refused")
+        raise _refused_in_line(ended, found)
+
+    async def _downgrade(
+        self, generation: Generation, work: Work, key: bytes | None, outcome: Outcome, found: Refusal
+    ) -> Payment:
+        """Reserve for the cheaper request that this one becomes."""
+        plan, fleet = generation.plan, generation.fleet
+        economy = generation.judge.method.economy
+        became = downgrade(work, generation.policy, fleet, economy, plan.tenant(work.tenant))
+        _note(outcome, found.terms, "downgraded" if became else "refused")
+        if not became:
+            raise _refused(found)
+        outcome.downgraded, outcome.model = became, work.model or outcome.model
+        claims = plan.beyond(work.tenant, work.model, key)
+        if claims is None:
+            return self._enter(outcome)
+        bill = _bill(generation, work, claims, outcome)
+        again = await self._store.reserve(claims, bill.spending, bill.label)
+        if isinstance(again, Refusal):
+            _note(outcome, again.terms, "refused")
+            raise _refused(again)
+        return self._pay(again, outcome)
+
+    def _enter(self, outcome: Outcome) -> Payment:
+        """Write down a request that no budget counts."""
+        held = self._store.enter(label_of(outcome))
+        payment = self._payments[held] = Payment(held, b"", self._store.now_ns)
         return payment
 
-    def _reserve_now(self, claims: Claims, spending: Spending, label: bytes) -> Reservation | Refusal:
-        try:
-            return self._till.reserve(claims, spending, self._till.now_ns(), label)
-        except BusyError:
-            raise RequestError("overloaded", "The budgets could not be read in time.", retry_after_s=1) from None
-        except OSError:
-            raise _no_room() from None
-
-    def _refused(self, found: Refusal, claims: Claims) -> RequestError:
-        error = refused(found)
-        error.lines = limit_lines(self._till.standings(claims, self._till.now_ns()))
-        if error.code == "insufficient_quota":
-            error.lines += b"x-should-retry: false\r\n"
-        return error
+    def _pay(self, held: Held, outcome: Outcome) -> Payment:
+        if not outcome.downgraded:
+            for terms in held.overdrawn:
+                _note(outcome, terms, "would_refuse")
+        lines = limit_lines(held.standings())
+        if outcome.queue_position:
+            lines += b"x-gpubalancer-queue-position: %d\r\n" % outcome.queue_position
+        payment = self._payments[held] = Payment(held, lines, self._store.now_ns)
+        return payment
 
     def end(self, payment: Payment | None, outcome: Outcome) -> None:
         """Charge what a request took, all given back if nothing was served, and put it on record; once for each.
@@ -167,7 +220,7 @@ class Cashier:
             payment: what it had reserved; None if it never came so far.
             outcome: how it ended.
         """
-        spending, now_ns = spending_of(outcome), self._till.now_ns()
+        spending, now_ns = spending_of(outcome), self._store.now_ns()
         if payment is None:
             self._records.write(outcome, spending, now_ns)
             return
@@ -184,7 +237,7 @@ class Cashier:
         for payment in self._payments.values():
             if payment.streamed_tokens is not None:
                 payment.reservation.progress(payment.streamed_tokens())
-        self._till.settle_late()
+        self._store.settle_late()
         if self._records.is_full and self._records.flush():
             unwritten, self._unwritten = self._unwritten, []
             for reservation in unwritten:
@@ -193,11 +246,29 @@ class Cashier:
     @property
     def outstanding(self) -> int:
         """Requests that hold a reservation in a budget."""
-        return sum(bool(reservation.claims.terms) for reservation in self._payments) + self._till.late
+        return sum(bool(reservation.claims.terms) for reservation in self._payments) + self._store.late
 
     def close(self) -> None:
         """Let the budgets go."""
-        self._till.close()
+        self._store.close()
+
+
+def _refused(found: Refusal) -> RequestError:
+    """The answer to a request that does not fit, with how its budgets stand."""
+    error = refused(found)
+    error.lines = limit_lines(found.standings)
+    if error.code == "insufficient_quota":
+        error.lines += b"x-should-retry: false\r\n"
+    return error
+
+
+def _refused_in_line(late: TooLong, found: Refusal | None) -> RequestError:
+    """The answer to a request that would wait too long, or behind too many."""
+    sentence = f"The budget makes requests wait: this one would be number {late.position}, for {late.wait_s:.1f} s."
+    error = RequestError("rate_limit_exceeded", sentence, retry_after_s=late.wait_s)
+    error.lines = limit_lines(found.standings) if found is not None else b""
+    error.lines += b"x-gpubalancer-queue-position: %d\r\n" % late.position
+    return error
 
 
 def _note(outcome: Outcome, terms: Terms, action: str) -> None:
@@ -207,16 +278,16 @@ def _note(outcome: Outcome, terms: Terms, action: str) -> None:
         outcome.budget_actions += (said,)
 
 
+def _bill(generation: Generation, work: Work, claims: Claims, outcome: Outcome) -> _Bill:
+    return _Bill(claims, _expected(generation, work, claims), label_of(outcome))
+
+
 def _expected(generation: Generation, work: Work, claims: Claims) -> Spending:
     """What a request is expected to take; money and energy are reckoned only where a budget counts them."""
     if not claims.priced:
         return expected(work)
     economy, eligible = generation.judge.method.economy, generation.fleet.eligible(work)
     return expected(work, *dearest(economy, eligible, work.prompt_tokens, work.output_tokens_high))
-
-
-def _no_room() -> RequestError:
-    return RequestError("overloaded", "There is no room to write a reservation.", retry_after_s=5)
 
 
 def spending_of(outcome: Outcome) -> Spending:

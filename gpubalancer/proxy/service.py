@@ -74,6 +74,9 @@ class Service:
             asked = await read_request(exchange, generation, route, tenant, self.study, note)
             if not self._answer_tokens(exchange, generation, route, asked, outcome):
                 asked.payment = await self.cashier.reserve(generation, asked.work, key, outcome)
+                if outcome.downgraded:
+                    # What is expected of the answer rested on another model's.
+                    asked.basis = None
                 await self.courier.deliver(exchange, generation, asked, outcome)
         except RequestError as error:
             self._refuse(exchange, outcome, error)

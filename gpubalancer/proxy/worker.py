@@ -37,6 +37,7 @@ from gpubalancer.proxy.calibration import read_rows
 from gpubalancer.proxy.channel import Channel, Message
 from gpubalancer.proxy.delivery import Courier
 from gpubalancer.proxy.generation import Generation, build_generation, drop_generation
+from gpubalancer.proxy.local_store import LocalStore
 from gpubalancer.proxy.memory import load_state, save_state
 from gpubalancer.proxy.paying import Cashier, Records
 from gpubalancer.proxy.placing import Placer
@@ -184,8 +185,8 @@ class Worker:
         shares = self._study.experience.cached
         placer = Placer(post.board, slots, health, self._clock, random, self._prefixes, shares)
         budgets = BudgetFile.attach(post.board.path.with_name("budgets"))
-        refuses = policy.state.journal_full == "refuse"
-        self._cashier = Cashier(Till(budgets, slots.worker_row), self._records, refuses_unrecorded=refuses)
+        refuses, store = policy.state.journal_full == "refuse", LocalStore(Till(budgets, slots.worker_row))
+        self._cashier = Cashier(store, self._records, refuses_unrecorded=refuses)
         self._service = Service(
             generation,
             Courier(placer, health, self._clock, random, post.via, self._samples.append),

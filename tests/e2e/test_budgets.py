@@ -145,6 +145,30 @@ def test_a_budget_that_waits_serves_later(tmp_path: Path) -> None:
         assert [said(balancer).status for _ in range(5)] == [200] * 5
 
 
+def test_a_spent_budget_serves_with_a_cheaper_model(tmp_path: Path) -> None:
+    """The other model answers, a header says so, and the tier still holds."""
+    budget = {"unit": "requests", "limit": 1, "per": "month", "when_spent": "downgrade"}
+    with (
+        engine("m", "small") as url,
+        serving(
+            tmp_path,
+            [{"name": "e", "url": url, "models": ["m", "small"]}],
+            tenants=[{"name": "acme", "budgets": [budget]}],
+            anonymous="acme",
+            models={"m": {"downgrade_to": "small"}},
+        ) as balancer,
+    ):
+        first, second = said(balancer), said(balancer)
+        assert (first.status, first.json()["model"], first.fields.get("x-gpubalancer-downgraded")) == (200, "m", None)
+        assert (second.status, second.json()["model"]) == (200, "small")
+        assert second.fields["x-gpubalancer-downgraded"] == "model=small"
+        assert second.fields["x-gpubalancer-tier"] == first.fields["x-gpubalancer-tier"]
+        assert balancer.logged(downgraded="model=small")["model"] == "small"
+        eventually(
+            lambda: balancer.metric("gpubalancer_budget_actions_total", 'action="downgraded"') == 1, "the metric"
+        )
+
+
 def test_a_month_that_is_spent_is_not_asked_again(tmp_path: Path) -> None:
     """SDKs are told not to retry what no minute heals."""
     with (

@@ -17,6 +17,7 @@ from gpubalancer.domain.outcome import Outcome
 from gpubalancer.domain.work import Work
 from gpubalancer.policy.schema import Policy
 from gpubalancer.proxy.generation import build_generation
+from gpubalancer.proxy.local_store import LocalStore
 from gpubalancer.proxy.paying import Cashier, Payment
 from gpubalancer.wire.sweep import Sweeper
 from tests.proxy.notebook import Notebook
@@ -33,23 +34,23 @@ class Desk:
         tenants = [{"name": "acme", "budgets": list(budgets)}, {"name": "free"}]
         policy = Policy.model_validate({"backends": backends, "tenants": tenants, **sections})
         clock = Clock()
-        self.generation = build_generation(1, policy, {"e": 0}, {}, None, clock, Sweeper(clock))
+        self.generation = build_generation(1, policy, {"e": 0, "f": 1}, {}, None, clock, Sweeper(clock))
         self.plan = self.generation.plan
         self.file = BudgetFile.create(folder / "budgets")
         self.till = Till(BudgetFile.attach(folder / "budgets"), 0)
         self.notebook = Notebook()
-        self.cashier = Cashier(self.till, self.notebook)
+        self.cashier = Cashier(LocalStore(self.till), self.notebook)
 
     def close(self) -> None:
         """Let the file go."""
         self.cashier.close()
         self.file.close()
 
-    def reserve(self, output: int = 90, tenant: str = "acme") -> Payment:
+    def reserve(self, output: int = 90, tenant: str = "acme", outcome: Outcome | None = None) -> Payment:
         """Reserve for a request."""
         work = self.work(tenant)
         work.prompt_tokens, work.output_tokens_high = 10, output
-        return asyncio.run(self.cashier.reserve(self.generation, work, None, Outcome("r", 0.0)))
+        return asyncio.run(self.cashier.reserve(self.generation, work, None, outcome or Outcome("r", 0.0)))
 
     def work(self, tenant: str) -> Work:
         """A request of nothing yet."""
@@ -145,7 +146,7 @@ def test_while_there_is_no_room_nothing_new_is_begun(desk: Desk) -> None:
     with pytest.raises(RequestError) as caught:
         desk.reserve()
     assert (caught.value.code, caught.value.status) == ("journal_full", 503)
-    serving = Cashier(desk.till, desk.notebook, refuses_unrecorded=False)
+    serving = Cashier(LocalStore(desk.till), desk.notebook, refuses_unrecorded=False)
     asyncio.run(serving.reserve(desk.generation, desk.work("free"), None, Outcome("r", 0.0))).reservation.release(1)
 
     desk.cashier.note_progress()
@@ -190,6 +191,84 @@ def test_a_budget_that_waits_is_tried_again_within_the_clients_patience(tmp_path
                 with pytest.raises(RequestError) as caught:
                     desk.reserve()
                 assert caught.value.code == "rate_limit_exceeded"
+        finally:
+            desk.close()
+
+
+def test_what_waited_is_told_its_place(tmp_path: Path) -> None:
+    """In a header and in the record; one that is not held is told too, and when to come back."""
+    desk = Desk(tmp_path, {"unit": "requests", "limit": 1, "per": "50ms", "when_spent": "queue"}, patience="5s")
+    try:
+        desk.reserve()
+        outcome = Outcome("r", 0.0)
+        payment = desk.reserve(outcome=outcome)
+        assert payment is not None
+        assert b"x-gpubalancer-queue-position: 1\r\n" in payment.lines
+        assert outcome.budget_actions == (("acme", "requests", "50ms", "queued"),)
+    finally:
+        desk.close()
+    (tmp_path / "slow").mkdir()
+    desk = Desk(tmp_path / "slow", {"unit": "requests", "limit": 1, "per": "30s", "when_spent": "queue"}, patience="5s")
+    try:
+        desk.reserve()
+        with pytest.raises(RequestError) as caught:
+            desk.reserve()
+        assert b"x-gpubalancer-queue-position: 1\r\n" in caught.value.lines
+        assert caught.value.retry_after_s == pytest.approx(30, abs=1)
+        assert desk.cashier.queue.waiting == 0
+    finally:
+        desk.close()
+
+
+def test_a_shadow_budget_says_what_it_would_have_refused(tmp_path: Path) -> None:
+    """The request is served, and the record says so."""
+    desk = Desk(tmp_path, {"unit": "tokens", "limit": 50, "per": "month", "shadow": True})
+    try:
+        outcome = Outcome("r", 0.0)
+        assert desk.reserve(outcome=outcome) is not None
+        assert outcome.budget_actions == (("acme", "tokens", "month", "would_refuse"),)
+    finally:
+        desk.close()
+
+
+TWO_KINDS = [
+    {"name": "e", "url": "http://127.0.0.1:9", "models": ["m"], "kind": "gpu", "price": {"usd_per_hour": 3}},
+    {"name": "f", "url": "http://127.0.0.1:8", "models": ["m"], "kind": "cpu", "price": {"usd_per_hour": 0.01}},
+]
+
+
+@pytest.mark.parametrize(("per", "left"), [("month", -100), ("1h", 0)])
+def test_a_request_that_is_not_paid_for_becomes_a_cheaper_one(tmp_path: Path, per: str, left: float) -> None:
+    """A window counts it and is not owed for it; a bucket, which has to refill, leaves it out."""
+    desk = Desk(tmp_path, {"unit": "tokens", "limit": 100, "per": per, "when_spent": "downgrade"}, backends=TWO_KINDS)
+    try:
+        outcome = Outcome("r", 0.0)
+        assert desk.reserve(outcome=outcome) is not None
+        assert outcome.downgraded == ""
+        payment = desk.reserve(outcome=outcome)
+        assert outcome.downgraded == "kind=cpu"
+        assert outcome.budget_actions == (("acme", "tokens", per, "downgraded"),)
+        assert bool(payment.reservation.claims.terms) == (per != "1h")
+        assert desk.left() == pytest.approx(left, abs=1)
+    finally:
+        desk.close()
+
+
+def test_other_budgets_hold_for_the_cheaper_request_too(tmp_path: Path) -> None:
+    """And where nothing is cheaper, the budget refuses."""
+    spent = {"unit": "tokens", "limit": 1, "per": "month", "when_spent": "downgrade"}
+    for number, (others, backends) in enumerate(
+        [([{"unit": "requests", "limit": 1, "per": "month"}], TWO_KINDS), ([], TWO_KINDS[:1])]
+    ):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        desk = Desk(folder, spent, *others, backends=backends)
+        try:
+            if others:
+                assert desk.reserve() is not None
+            with pytest.raises(RequestError) as caught:
+                desk.reserve()
+            assert caught.value.code == "insufficient_quota"
         finally:
             desk.close()
 

@@ -26,6 +26,8 @@ _PRIOR_ANSWERS = 20.0
 _HEAVIER = 2 ** (1 / HALF_LIFE)
 _RESCALED = 2.0**40
 _LOG_GROWTH = math.log(GROWTH)
+_MANY, _EVERY = 200, 8
+"""After so many answers the quantiles are looked for anew once in so many: one more of hundreds hardly moves them."""
 
 
 class Prior(NamedTuple):
@@ -62,11 +64,12 @@ class Lengths:
     down together.
     """
 
-    __slots__ = ("_quantiles", "counts", "unit")
+    __slots__ = ("_added", "_quantiles", "counts", "unit")
 
     def __init__(self, counts: list[float] | None = None) -> None:
         self.counts = counts if counts is not None else [0.0] * BUCKETS
         self.unit = 1.0
+        self._added = 0
         self._quantiles: dict[float, float] = {}
 
     def add(self, tokens: float) -> None:
@@ -76,7 +79,9 @@ class Lengths:
         if self.unit > _RESCALED:
             self.counts = self.weights()
             self.unit = 1.0
-        self._quantiles.clear()
+        self._added += 1
+        if self._added < _MANY or not self._added % _EVERY:
+            self._quantiles.clear()
 
     def quantile(self, fraction: float) -> float:
         """A length that `fraction` (0..1) of answers do not exceed, as its bucket's upper edge; 0 without answers."""
@@ -147,15 +152,20 @@ class OutputLengths:
         """Take in what a request wrote, all its answers together. Leave out answers that broke off."""
         if api not in self._priors or tokens < 0 or answers < 1:
             return
-        keys = dict.fromkeys((("", model, api), (tenant, model, api)))
+        kept, each = self._kept, tokens / answers
+        model_key, tenant_key = ("", model, api), (tenant, model, api)
         # Both are looked up before either learns, or a new tenant would start with its own answer counted twice.
-        found = {key: self._kept.get(key) or self._start(model, api) for key in keys}
-        for key in keys:
-            found[key].add(tokens / answers)
-            self._kept[key] = found[key]
-            self._kept.move_to_end(key)
-        while len(self._kept) > KEYS_LIMIT:
-            self._kept.popitem(last=False)
+        of_model = kept.get(model_key) or self._start(model, api)
+        of_tenant = kept.get(tenant_key) or self._start(model, api)
+        kept[model_key] = of_model
+        kept.move_to_end(model_key)
+        of_model.add(each)
+        if tenant:
+            kept[tenant_key] = of_tenant
+            kept.move_to_end(tenant_key)
+            of_tenant.add(each)
+        while len(kept) > KEYS_LIMIT:
+            kept.popitem(last=False)
 
     def _find(self, tenant: str, model: str, api: str) -> Lengths | None:
         return self._kept.get((tenant, model, api)) or self._kept.get(("", model, api)) or self._priors.get(api)

@@ -23,10 +23,9 @@ Shapes: OpenAI's and Anthropic's `usage` (Anthropic counts cached tokens apart f
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 Doubt = Literal["missing", "negative", "huge", "fell", "differs"]
 Source = Literal["reported", "counted", "estimated"]
@@ -44,7 +43,7 @@ ESTIMATE_FACTOR, ESTIMATE_SLACK_TOKENS = 10, 100_000
 MOST_TOKENS = 1_000_000
 """The most that an answer can have where nothing says: the largest context windows."""
 
-_KEY = re.compile(rb'"(usage|timings)"\s*:\s*(?=\{)')
+_OPENS = re.compile(rb"\s*:\s*(?=\{)")
 _OLLAMA = re.compile(rb'"((?:prompt_)?eval_count)"\s*:\s*(-?[0-9]{1,18})\b')
 _KEYS_TRIED = 8
 _DECODER = json.JSONDecoder()
@@ -53,6 +52,7 @@ _COMPLETION = ("completion_tokens", "output_tokens", "eval_count", "predicted_n"
 _BESIDE_PROMPT = ("cache_read_input_tokens", "cache_creation_input_tokens", "cache_n")
 """Parts of the prompt that are not in the number of `_PROMPT`."""
 _CACHED = ("cache_read_input_tokens", "cache_n", "cached_tokens")
+_HIDDEN = ("reasoning_tokens",)
 
 GENERATES: Mapping[str, bool] = MappingProxyType(
     {
@@ -71,8 +71,11 @@ GENERATES: Mapping[str, bool] = MappingProxyType(
 """The paths whose answers take tokens, and whether they write any."""
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+_NO_DOUBTS: frozenset[Doubt] = frozenset()
+
+
+class Report(NamedTuple):
     """What an engine said once. None: not there, or no number; the doubts say what was wrong with it."""
 
     prompt_tokens: int | None = None
@@ -80,13 +83,12 @@ class Report:
     completion_tokens: int | None = None
     hidden_tokens: int = 0
     """Reasoning that is part of the completion."""
-    doubts: frozenset[Doubt] = frozenset()
+    doubts: frozenset[Doubt] = _NO_DOUBTS
     tells_cached: bool = False
     """It names cached tokens, be they none."""
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
+class Known(NamedTuple):
     """What we know ourselves of an answer."""
 
     prompt_tokens: int
@@ -100,8 +102,7 @@ class Known:
     most_completion_tokens: int = MOST_TOKENS
 
 
-@dataclass(frozen=True, slots=True)
-class Charge:
+class Charge(NamedTuple):
     """What an answer is charged."""
 
     prompt_tokens: int
@@ -113,17 +114,31 @@ class Charge:
 
 def read_report(data: bytes) -> Report | None:
     """The last report in a piece of an answer, in whichever shape; None if there is none."""
-    keys = list(_KEY.finditer(data))[-_KEYS_TRIED:]
     # Where llama.cpp gives both, `usage` knows of the cache what `timings` knows, and stands for it.
-    for key in sorted(keys, key=lambda each: (each[1] == b"usage", each.start()), reverse=True):
-        fields = _object(data[key.end() :])
-        if fields is not None:
-            return _report(fields)
-    found: dict[str, object] = {name.decode(): int(number) for name, number in _OLLAMA.findall(data)}
-    return _report(found) if found else None
+    fields = _last_object(data, b'"usage"')
+    if fields is None:
+        fields = _last_object(data, b'"timings"')
+    if fields is None:
+        fields = {name.decode(): int(number) for name, number in _OLLAMA.findall(data)} or None
+    return _report(fields) if fields is not None else None
 
 
-def _object(data: bytes) -> dict[str, object] | None:
+def _last_object(data: bytes, key: bytes) -> dict[str, Any] | None:
+    """The last object that stands behind a key, of the last few places where it is."""
+    end = len(data)
+    for _ in range(_KEYS_TRIED):
+        end = data.rfind(key, 0, end)
+        if end < 0:
+            return None
+        begin = _OPENS.match(data, end + len(key))
+        if begin is not None:
+            fields = _object(data[begin.end() :])
+            if fields is not None:
+                return fields
+    return None
+
+
+def _object(data: bytes) -> dict[str, Any] | None:
     try:
         fields, _ = _DECODER.raw_decode(data.decode("utf-8", "replace"))
     except (ValueError, RecursionError):
@@ -131,39 +146,45 @@ def _object(data: bytes) -> dict[str, object] | None:
     return fields if isinstance(fields, dict) else None
 
 
-def _report(fields: Mapping[str, object]) -> Report:
+def _report(fields: Mapping[str, Any]) -> Report:
     doubts: set[Doubt] = set()
     prompt = _number(fields, _PROMPT, doubts)
-    beside = [_number(fields, (name,), doubts) or 0 for name in _BESIDE_PROMPT]
-    details = _part(fields, "prompt_tokens_details", "input_tokens_details")
-    hidden = _number(_part(fields, "completion_tokens_details", "output_tokens_details"), ("reasoning_tokens",), doubts)
-    cached = _number({**details, **fields}, _CACHED, doubts)
-    return Report(
-        prompt_tokens=prompt + sum(beside) if prompt is not None else None,
-        cached_tokens=cached or 0,
-        completion_tokens=_number(fields, _COMPLETION, doubts),
-        hidden_tokens=hidden or 0,
-        doubts=frozenset(doubts),
-        tells_cached=cached is not None,
-    )
+    completion = _number(fields, _COMPLETION, doubts)
+    cached = _number(fields, _CACHED, doubts)
+    for name in _BESIDE_PROMPT:
+        if name in fields and prompt is not None:
+            prompt += _number(fields, (name,), doubts) or 0
+    if cached is None:
+        cached = _number(_part(fields, "prompt_tokens_details", "input_tokens_details"), _CACHED, doubts)
+    hidden = _number(_part(fields, "completion_tokens_details", "output_tokens_details"), _HIDDEN, doubts)
+    told = frozenset(doubts) if doubts else _NO_DOUBTS
+    return Report(prompt, cached or 0, completion, hidden or 0, told, cached is not None)
 
 
-def _part(fields: Mapping[str, object], *names: str) -> dict[str, object]:
-    parts = (fields.get(name) for name in names)
-    return next((part for part in parts if isinstance(part, dict)), {})
+def _part(fields: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
+    for name in names:
+        part = fields.get(name)
+        if isinstance(part, dict):
+            return part
+    return _NOTHING
 
 
-def _number(fields: Mapping[str, object], names: Iterable[str], doubts: set[Doubt]) -> int | None:
-    value = next((fields[name] for name in names if fields.get(name) is not None), None)
-    if value is None:
+def _number(fields: Mapping[str, Any], names: tuple[str, ...], doubts: set[Doubt]) -> int | None:
+    """The first number that is given by one of these names."""
+    for name in names:
+        value = fields.get(name)
+        if value is not None:
+            break
+    else:
         return None
-    if not isinstance(value, int) or isinstance(value, bool):
+    if value.__class__ is not int:
         doubts.add("missing")
         return None
     if value < 0:
         doubts.add("negative")
         return None
-    return value
+    number: int = value
+    return number
 
 
 def charge(reports: Sequence[Report], known: Known) -> Charge:
@@ -176,26 +197,35 @@ def charge(reports: Sequence[Report], known: Known) -> Charge:
     if not reports:
         completion = min(known.completion_tokens, known.most_completion_tokens)
         return Charge(known.prompt_tokens, 0, completion, "counted" if known.streamed else "estimated")
-    doubts: set[Doubt] = {doubt for report in reports for doubt in report.doubts}
-    if _fell([report.prompt_tokens for report in reports]) or _fell([report.completion_tokens for report in reports]):
-        doubts.add("fell")
-    prompt = _charged_prompt(reports, known, doubts)
-    cached = max(report.cached_tokens for report in reports)
-    if cached > prompt:
+    report = reports[0] if len(reports) == 1 else _merged(reports)
+    doubts = set(report.doubts)
+    prompt = _charged_prompt(report.prompt_tokens, known, doubts)
+    if report.cached_tokens > prompt:
         doubts.add("huge")
-    said = max((each.completion_tokens for each in reports if each.completion_tokens is not None), default=None)
-    completion = _charged_completion(said, max(each.hidden_tokens for each in reports), known, doubts)
-    source: Source = "reported" if not doubts else "counted" if known.streamed and completion != said else "estimated"
-    return Charge(prompt, min(cached, prompt), completion, source, tuple(sorted(doubts)))
+    said = report.completion_tokens
+    completion = _charged_completion(said, report.hidden_tokens, known, doubts)
+    cached = min(report.cached_tokens, prompt)
+    if not doubts:
+        return Charge(prompt, cached, completion, "reported")
+    source: Source = "counted" if known.streamed and completion != said else "estimated"
+    return Charge(prompt, cached, completion, source, tuple(sorted(doubts)))
 
 
-def _fell(numbers: Sequence[int | None]) -> bool:
-    given = [number for number in numbers if number is not None]
-    return bool(given) and given[-1] < given[0]
+def _merged(reports: Sequence[Report]) -> Report:
+    """The largest of each number, and a doubt where one fell."""
+    prompts = [report.prompt_tokens for report in reports if report.prompt_tokens is not None]
+    completions = [report.completion_tokens for report in reports if report.completion_tokens is not None]
+    fell: set[Doubt] = {"fell" for numbers in (prompts, completions) if numbers and numbers[-1] < numbers[0]}
+    return Report(
+        max(prompts, default=None),
+        max(report.cached_tokens for report in reports),
+        max(completions, default=None),
+        max(report.hidden_tokens for report in reports),
+        frozenset(fell).union(*(report.doubts for report in reports)),
+    )
 
 
-def _charged_prompt(reports: Sequence[Report], known: Known, doubts: set[Doubt]) -> int:
-    said = max((report.prompt_tokens for report in reports if report.prompt_tokens is not None), default=None)
+def _charged_prompt(said: int | None, known: Known, doubts: set[Doubt]) -> int:
     if not said:
         # A prompt of no tokens is none; an embedding of nothing is.
         if said is None or known.prompt_tokens:

@@ -189,6 +189,7 @@ REPORTS = st.builds(Report, NUMBERS, st.integers(0, 10**12), NUMBERS, st.integer
         prompt_tokens=st.integers(0, 10**6),
         completion_tokens=st.integers(0, 10**6),
         streamed=st.booleans(),
+        generates=st.just(True),
         most_prompt_tokens=st.none() | st.integers(1, 10**7),
         most_completion_tokens=st.integers(10**6, 10**7),
     ),

@@ -24,41 +24,36 @@ class Joined:
         data: UTF-8; a lone surrogate, which has no UTF-8, is a question mark.
     """
 
-    __slots__ = ("_messages", "_parts", "_seams_from", "_starts", "data")
+    __slots__ = ("_messages", "_owners", "_parts", "_pieces", "_seams_from", "_starts", "data")
 
     def __init__(self, messages: Sequence[Sequence[str]]) -> None:
-        owners = [(index, text) for index, parts in enumerate(messages) for text in parts if text]
-        self._messages = [index for index, _ in owners]
-        texts = [text if text.isascii() else plain(text) for _, text in owners]
-        pieces = [text.encode("utf-8", "replace") for text in texts]
+        self._messages = messages
+        texts = [text if text.isascii() else plain(text) for parts in messages for text in parts if text]
+        seams = [_edges(text) for text in texts] if len(texts) > 1 else []
+        self._pieces = (texts, seams)
         self._starts: list[int] = []
-        self._parts: list[int] = []
-        start = 0
-        for part, piece in enumerate(pieces):
-            self._starts.append(start)
-            self._parts.append(part)
-            start += len(piece) + 1
-        self._seams_from = start
-        pieces.append(b"")
-        self.data = b"\n".join(pieces)
-        if len(texts) > 1:
-            self._add_seams(texts)
+        self.data = "\n".join([*texts, "".join(seams)]).encode("utf-8", "replace")
 
-    def _add_seams(self, texts: list[str]) -> None:
-        start, glued = self._seams_from, []
-        for part, text in enumerate(texts):
-            if len(text) > 2 * SEAM_CHARS:
-                text = text[:SEAM_CHARS] + _BREAK + text[-SEAM_CHARS:]
-            piece = text.encode("utf-8", "replace")
+    def _locate(self) -> None:
+        """Work out what is where, once; asked for only where something was found."""
+        if self._starts:
+            return
+        texts, seams = self._pieces
+        self._owners = [index for index, parts in enumerate(self._messages) for text in parts if text]
+        self._parts = [*range(len(texts)), *range(len(seams))]
+        start = 0
+        for text in texts:
             self._starts.append(start)
-            self._parts.append(part)
-            start += len(piece)
-            glued.append(piece)
-        self.data += b"".join(glued)
+            start += _size_bytes(text) + 1
+        self._seams_from = start
+        for seam in seams:
+            self._starts.append(start)
+            start += _size_bytes(seam)
 
     def message_at(self, offset: int) -> int:
         """Index of the message that a byte belongs to."""
-        return self._messages[self._part_at(offset)]
+        part = self._part_at(offset)
+        return self._owners[part]
 
     def crossing(self, start: int, end: int) -> int | None:
         """The part from whose end a match reaches into the next, None if it stays in one."""
@@ -67,7 +62,18 @@ class Joined:
 
     def is_at_seams(self, offset: int) -> bool:
         """True for the second copy of a text, where only what crosses a seam is news."""
+        self._locate()
         return offset >= self._seams_from
 
     def _part_at(self, offset: int) -> int:
+        self._locate()
         return self._parts[bisect_right(self._starts, offset) - 1]
+
+
+def _edges(text: str) -> str:
+    """What of a part may belong to a match that crosses into the next."""
+    return text if len(text) <= 2 * SEAM_CHARS else text[:SEAM_CHARS] + _BREAK + text[-SEAM_CHARS:]
+
+
+def _size_bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "replace"))

@@ -33,6 +33,8 @@ class Places:
     crowded: frozenset[int]
 
 
+NONE = Places([], frozenset())
+
 class Expressions:
     """Triggers of rules, numbered from 0, then other expressions.
 
@@ -77,5 +79,7 @@ class Expressions:
             self._database.scan(data, match_event_handler=note, scratch=self._scratch)
         except hyperscan.ScanTerminated:
             return None
+        if not found:
+            return NONE
         crowded = frozenset(number for number, count in enumerate(counts) if count > MOST_PLACES)
         return Places(sorted(set(found)), crowded)

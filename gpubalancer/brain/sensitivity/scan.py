@@ -106,8 +106,8 @@ class Scanner:
             return NOTHING
         joined = Joined(messages)
         places = self._expressions.places(joined.data, most_places)
-        if places is None:
-            return None
+        if places is None or not places.found:
+            return None if places is None else NOTHING
         spans: dict[int, list[Span]] = {}
         for number, start, end in _news(joined, self._matches(joined.data, places)):
             spans.setdefault(self._owners[number], []).append((start, end))

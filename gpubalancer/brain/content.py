@@ -15,7 +15,7 @@ A new API is a row in `_READERS`.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from gpubalancer.brain.content_fields import Fields, effort, serialised, walk, whole
 from gpubalancer.brain.content_messages import affinity_head, one_text, read_anthropic, read_chat, read_items
@@ -42,8 +42,7 @@ LOOP_BYTES = 256 * 1024
 """Largest body that is read on the event loop: parsing, hashing and copying a megabyte takes 3 ms together."""
 
 
-@dataclass(frozen=True, slots=True)
-class Content:
+class Content(NamedTuple):
     """A request's prompt and what it asks for."""
 
     api: str
@@ -73,8 +72,7 @@ class Content:
         return self.inputs == 1 and self.api in ("chat", "responses", "messages", "ollama")
 
 
-@dataclass(slots=True)
-class _Prompt:
+class _Prompt(NamedTuple):
     """What an API's own reader finds."""
 
     read: frozenset[str]

@@ -7,7 +7,7 @@ time to time (`to_state`), so that a restart forgets little.
 """
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from gpubalancer.brain.content import Content
 from gpubalancer.brain.learned import Extent, TextTokens, measure
@@ -27,8 +27,7 @@ def count(plan: Plan) -> Counted:
     return plan.count_rest() if plan.counting is not None else measure(plan.texts)
 
 
-@dataclass(frozen=True, slots=True)
-class Basis:
+class Basis(NamedTuple):
     """What an expectation rests on; kept with the request, to learn from how it ends."""
 
     api: str

@@ -11,7 +11,6 @@ engine's own count corrects. The cache has two generations: when the younger is 
 change places. So it is bounded and a hit moves nothing. Threads that write at once lose counts at worst.
 """
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import xxhash
@@ -42,8 +41,7 @@ class Unread(NamedTuple):
     key: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """What is known of a prompt's tokens, and what is not."""
 
     known_tokens: int

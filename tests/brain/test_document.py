@@ -116,7 +116,9 @@ VALUES: st.SearchStrategy[Any] = st.recursive(
     ),
     max_leaves=8,
 )
-BODIES = st.dictionaries(st.text(max_size=6).filter(lambda key: key not in ("model", "stream")), VALUES, max_size=4)
+TYPED = ("model", "stream", "n", "tools")
+"""Keys of up to six letters whose values must be of a kind."""
+BODIES = st.dictionaries(st.text(max_size=6).filter(lambda key: key not in TYPED), VALUES, max_size=4)
 NAMES = st.text(min_size=1, max_size=12)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gpubalancer.board.budget_file import BudgetFile
-from gpubalancer.board.budget_layout import SLOT_COMPLETION, SLOT_COMPLETION_RATE, SLOT_PROMPT_RATE, SLOT_SENT
+from gpubalancer.board.budget_layout import SLOT_COMPLETION, SLOT_COMPLETION_RATE, SLOT_PROMPT_RATE, SLOT_SENT, Slot
 from gpubalancer.board.budgets import Till
 from gpubalancer.brain.price import Rates
 from gpubalancer.domain.budget import NOTHING, Spending
@@ -129,6 +129,23 @@ def test_a_tenant_without_budgets_is_recorded_all_the_same(desk: Desk) -> None:
     desk.cashier.end(payment, ended(prompt_tokens=12, completion_tokens=30))
     assert desk.till.outstanding == 0
     assert desk.notebook.spendings == [Spending(12, 0, 30, 1)]
+
+
+def test_the_record_is_made_after_the_charge_and_before_the_slot_is_freed(desk: Desk) -> None:
+    """So that whoever finds the slot of a dead worker knows what was charged, and looks whether it is on record."""
+    seen: list[tuple[int, float]] = []
+
+    class Looking(Notebook):
+        def write(self, outcome: Outcome, spending: Spending, at_ns: int) -> bool:
+            seen.append((desk.till.slots.state(0), desk.left()))
+            return super().write(outcome, spending, at_ns)
+
+    cashier = Cashier(desk.till, Looking())
+    work = desk.work("acme")
+    payment = asyncio.run(cashier.reserve(desk.generation, work, None, Outcome("r", 0.0)))
+    cashier.end(payment, ended(prompt_tokens=12))
+    assert seen == [(Slot.SETTLED, 988)]
+    assert desk.till.slots.state(0) == Slot.FREE
 
 
 def test_what_came_no_further_is_recorded_too(desk: Desk) -> None:

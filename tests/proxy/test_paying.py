@@ -140,7 +140,7 @@ def test_the_record_is_made_after_the_charge_and_before_the_slot_is_freed(desk: 
             seen.append((desk.till.slots.state(0), desk.left()))
             return super().write(outcome, spending, at_ns)
 
-    cashier = Cashier(desk.till, Looking())
+    cashier = Cashier(LocalStore(desk.till), Looking())
     work = desk.work("acme")
     payment = asyncio.run(cashier.reserve(desk.generation, work, None, Outcome("r", 0.0)))
     cashier.end(payment, ended(prompt_tokens=12))

@@ -18,7 +18,14 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from gpubalancer.brain.content_fields import Fields, effort, serialised, walk, whole
-from gpubalancer.brain.content_messages import affinity_head, one_text, read_anthropic, read_chat, read_items
+from gpubalancer.brain.content_messages import (
+    SESSION_CHARS,
+    affinity_head,
+    one_text,
+    read_anthropic,
+    read_chat,
+    read_items,
+)
 from gpubalancer.brain.content_parts import Message
 from gpubalancer.brain.content_prompts import Inputs, read_inputs
 from gpubalancer.domain.errors import RequestError
@@ -82,10 +89,10 @@ class _Prompt(NamedTuple):
 
 
 def heavy(body: bytes) -> bool:
-    """True if a body should be read and counted in a thread, not on the event loop.
+    """True if a body should be read in the reader process, not on the event loop.
 
     That is for its size, or for so many JSON values that it may hold: no body has more values than commas and opening
-    brackets, and those are counted at memory speed. A long text with many commas goes to a thread for nothing.
+    brackets, and those are counted at memory speed. A long text with many commas goes there for nothing.
     """
     size_bytes = len(body)
     if size_bytes <= VALUES_LIMIT:
@@ -94,7 +101,7 @@ def heavy(body: bytes) -> bool:
 
 
 def read_content(api: str, fields: Fields) -> Content:
-    """Everything that a body says of its prompt and its costs. Pure and safe in a thread.
+    """Everything that a body says of its prompt and its costs.
 
     Arguments:
         api: of the route (`brain/routes.py`); one that is not known here gives its strings as `extras`.
@@ -236,5 +243,5 @@ def _affinity(fields: Fields, messages: tuple[Message, ...]) -> str:
     for name in _SESSION:
         value = fields.get(name)
         if value and isinstance(value, str):
-            return value
+            return value[:SESSION_CHARS]
     return affinity_head(messages)

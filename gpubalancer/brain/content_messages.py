@@ -7,7 +7,8 @@ a call of a tool looks like.
 from gpubalancer.brain.content_fields import Fields, refuse, serialised, walk
 from gpubalancer.brain.content_parts import Found, Message, found, read_link, read_parts
 
-_HEAD_CHARS = 4096
+SESSION_CHARS = 4096
+"""Of a session's key, and of each text of a conversation's head: what is behind makes no difference."""
 
 
 def one_text(value: object, where: str) -> Message:
@@ -27,7 +28,7 @@ def affinity_head(messages: tuple[Message, ...]) -> str:
     for message in messages:
         role = "system" if message.role == "developer" else message.role
         if role in ("system", "user") and role not in head:
-            head[role] = next(iter(message.texts), "")[:_HEAD_CHARS]
+            head[role] = next(iter(message.texts), "")[:SESSION_CHARS]
             if role == "user":
                 break
     return "\n".join(head.values())

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gpubalancer.brain.content import Content
-from gpubalancer.brain.prefix import prefix_of, salt_of
+from gpubalancer.brain.prefix import Beginnings, prefix_of, salt_of, with_session
 from gpubalancer.brain.rules import Rules, compile_rules
 from gpubalancer.brain.sensitivity.scan import Messages, Scan, Scanner
 from gpubalancer.brain.tokens.book import TokenBook
@@ -70,6 +70,12 @@ def note_prefix(work: Work, content: Content, insight: Insight, table_salt: int)
     """Name the beginnings of the prompt, for the table of this salt."""
     owner = None if insight.shares_prefixes else work.tenant
     work.prefix = prefix_of(content, salt_of(table_salt, owner, work.model), work.affinity)
+
+
+def note_prefix_found(work: Work, found: Beginnings | None, insight: Insight, table_salt: int) -> None:
+    """The same of a body whose text was read elsewhere."""
+    owner = None if insight.shares_prefixes else work.tenant
+    work.prefix = with_session(found, salt_of(table_salt, owner, work.model), work.affinity)
 
 
 def note_findings(work: Work, scan: Scan, insight: Insight, tenant: Tenant, ranks: Mapping[str, int]) -> None:

@@ -158,7 +158,8 @@ class _Rates:
     """How many have come since this process began to count."""
 
     def tokens(self, extent: Extent) -> float:
-        return max(sum(map(mul, extent, self.values)), 0.0)
+        tokens: float = sum(map(mul, extent, self.values))
+        return max(tokens, 0.0)
 
     def teaches(self, extent: Extent, tokens: int) -> bool:
         """True if a report should be learned from; counts it."""

@@ -17,6 +17,7 @@ multiplied by what the backend was seen to do: tokens reported as cached, by tok
 import math
 from bisect import bisect_right
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import xxhash
 
@@ -63,6 +64,21 @@ def prefix_of(content: Content, salt: int, session: int = 0) -> Prefix | None:
         salt: of `salt_of`.
         session: hash of what the requests of one session share; 0 for none.
     """
+    return with_session(beginnings_of(content, salt), salt, session)
+
+
+class Beginnings(NamedTuple):
+    """What `prefix_of` finds in the text itself."""
+
+    names: tuple[int, ...]
+    ends_bytes: tuple[int, ...]
+    read_bytes: int
+    unread_bytes: int
+    """About what images, sound and token numbers are worth."""
+
+
+def beginnings_of(content: Content, salt: int) -> Beginnings | None:
+    """The first half of `prefix_of`, for where the session is not known; None where a prompt's prefix is of no use."""
     if content.inputs != 1 or content.api not in GENERATING:
         return None
     messages, unread_bytes = _before_media(content.messages)
@@ -70,10 +86,18 @@ def prefix_of(content: Content, salt: int, session: int = 0) -> Prefix | None:
     pieces = _pieces(content.tools, messages)
     data = b"".join(pieces)
     names, ends = _named(data, pieces, FINE_ENDS if len(messages) <= _FEW_MESSAGES else COARSE_ENDS, salt)
+    return Beginnings(tuple(names), tuple(ends), len(data), unread_bytes)
+
+
+def with_session(found: Beginnings | None, salt: int, session: int) -> Prefix | None:
+    """The second half: behind what can be read, the session has a name of its own."""
+    if found is None:
+        return None
+    names, ends_bytes, read_bytes, unread_bytes = found
     if unread_bytes and session:
-        names.append(xxhash.xxh3_64_intdigest(session.to_bytes(8, "little"), salt))
-        ends.append(max(len(data), int(SESSION_SHARE * (len(data) + unread_bytes))))
-    return Prefix(tuple(names), tuple(ends), len(data) + unread_bytes) if names else None
+        names += (xxhash.xxh3_64_intdigest(session.to_bytes(8, "little"), salt),)
+        ends_bytes += (max(read_bytes, int(SESSION_SHARE * (read_bytes + unread_bytes))),)
+    return Prefix(names, ends_bytes, read_bytes + unread_bytes) if names else None
 
 
 def _named(data: bytes, pieces: Sequence[bytes], blocks: Sequence[int], salt: int) -> tuple[list[int], list[int]]:

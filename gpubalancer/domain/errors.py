@@ -58,6 +58,8 @@ FAILURES: Mapping[str, Failure] = MappingProxyType(
         "method_not_allowed": Failure(405, _INVALID, Blame.CLIENT),
         "request_timeout": Failure(408, _INVALID, Blame.CLIENT),
         "body_too_large": Failure(413, _INVALID, Blame.CLIENT),
+        # Small enough to be taken, and still more than one request may cost here to be read.
+        "body_too_costly": Failure(413, _INVALID, Blame.CLIENT),
         "target_too_long": Failure(414, _INVALID, Blame.CLIENT),
         "expectation_failed": Failure(417, _INVALID, Blame.CLIENT),
         "rate_limit_exceeded": Failure(429, _RATE, Blame.CLIENT),

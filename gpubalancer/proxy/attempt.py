@@ -1,11 +1,13 @@
 """One try at one backend: get a connection, send the request, wait for the head of the answer.
 
-What was read of a request (JSON) is sent in one piece and can be sent again. What was not (an upload) is passed on as
-it comes, while the answer is already awaited: a backend may refuse an upload before its end.
+What was read of a request (JSON) can be sent again: in one piece or, if it is large, in the pieces that it came in, as
+fast as the backend takes them. What was not read (an upload) is passed on as it comes. While pieces are sent, the
+answer is already awaited: a backend may refuse a body before its end.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 
 from gpubalancer.brain.retry import Attempted
 from gpubalancer.domain.work import Work
@@ -38,14 +40,20 @@ class Attempt:
         self._body_spent = False
 
     async def run(
-        self, exchange: Exchange, work: Work, content: bytes | None, via: bytes, request_id: bytes, timeouts: Timeouts
+        self,
+        exchange: Exchange,
+        work: Work,
+        content: Sequence[bytes] | None,
+        via: bytes,
+        request_id: bytes,
+        timeouts: Timeouts,
     ) -> ResponseHead:
         """Send the request and wait for the head of its answer.
 
         Arguments:
             exchange: whose request it is.
             work: its classification.
-            content: the body; None if it is passed on as it comes.
+            content: the body in pieces; None if it is passed on as it comes.
             via: our name in Via.
             request_id: sent along.
             timeouts: `routing.timeouts`.
@@ -55,7 +63,9 @@ class Attempt:
             RequestError: the rest of the client's body can't be had.
         """
         head, pool = exchange.head, self._pool
-        length = len(content) if content is not None and head.has_body else head.length if head.has_body else None
+        length = head.length if head.has_body else None
+        if content is not None and head.has_body:
+            length = len(content[0]) if len(content) == 1 else sum(map(len, content))
         upstream = self.upstream = pool.take_nowait() or await pool.connect()
         now_s = self._clock()
         data = request_lines(
@@ -68,20 +78,24 @@ class Attempt:
             plain=content is not None,
         )
         self.sent_s = now_s
+        in_pieces = head.has_body and (content is None or len(content) > 1)
         upstream.send(
-            data + content if content else data,
+            data + content[0] if content and not in_pieces else data,
             wait_s=min(timeouts.first_byte_s, work.deadline_s - now_s),
             between_s=timeouts.between_bytes_s,
-            more=content is None and head.has_body,
+            more=in_pieces,
             silent=head.method == "HEAD",
             upgrade=work.upgrade,
         )
-        if content is None and head.has_body:
-            return await self._answer_while_sending(exchange, upstream)
-        return await upstream.answer
+        if not in_pieces:
+            return await upstream.answer
+        if content is None:
+            return await self._answer_while_sending(self._pass_on(exchange, upstream), upstream)
+        return await self._answer_while_sending(_send_pieces(content, upstream), upstream)
 
-    async def _answer_while_sending(self, exchange: Exchange, upstream: Upstream) -> ResponseHead:
-        sending = asyncio.ensure_future(self._send_body(exchange, upstream))
+    @staticmethod
+    async def _answer_while_sending(body: Coroutine[Any, Any, None], upstream: Upstream) -> ResponseHead:
+        sending = asyncio.ensure_future(body)
         try:
             await asyncio.wait((sending, upstream.answer), return_when=asyncio.FIRST_COMPLETED)
             if sending.done() and not upstream.answer.done():
@@ -90,7 +104,7 @@ class Attempt:
         finally:
             sending.cancel()
 
-    async def _send_body(self, exchange: Exchange, upstream: Upstream) -> None:
+    async def _pass_on(self, exchange: Exchange, upstream: Upstream) -> None:
         chunked = exchange.head.chunked
         upstream.throttle(exchange.hold)
         exchange.invite_body()
@@ -118,3 +132,15 @@ class Attempt:
         upstream, self.upstream = self.upstream, None
         if upstream is not None:
             self._pool.give_back(upstream)
+
+
+async def _send_pieces(pieces: Sequence[bytes], upstream: Upstream) -> None:
+    """Send a large body, a piece in each turn of the loop: 32 MB at once would hold it for 20 ms."""
+    writable = asyncio.Event()
+    writable.set()
+    upstream.throttle(lambda takes_more: writable.set() if takes_more else writable.clear())
+    for piece in pieces:
+        await writable.wait()
+        upstream.write(piece)
+        await asyncio.sleep(0)
+    upstream.end_request(b"")

@@ -12,13 +12,14 @@ from typing import Any, cast
 import orjson
 
 Message = dict[str, Any]
-_LENGTH = struct.Struct(">I")
+LENGTH = struct.Struct(">I")
+"""Of a message, in front of it."""
 
 
 def encode(message: Message) -> bytes:
     """A message as bytes."""
     content = orjson.dumps(message)
-    return _LENGTH.pack(len(content)) + content
+    return LENGTH.pack(len(content)) + content
 
 
 class Decoder:
@@ -31,11 +32,11 @@ class Decoder:
         """The messages that are complete now."""
         self._buffer += data
         messages = []
-        while len(self._buffer) >= _LENGTH.size:
-            end = _LENGTH.size + _LENGTH.unpack_from(self._buffer)[0]
+        while len(self._buffer) >= LENGTH.size:
+            end = LENGTH.size + LENGTH.unpack_from(self._buffer)[0]
             if len(self._buffer) < end:
                 break
-            messages.append(orjson.loads(self._buffer[_LENGTH.size : end]))
+            messages.append(orjson.loads(self._buffer[LENGTH.size : end]))
             del self._buffer[:end]
         return messages
 

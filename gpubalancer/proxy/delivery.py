@@ -9,7 +9,6 @@ from random import Random
 import numpy as np
 
 from gpubalancer.brain.calibrate import Sample, sample_of
-from gpubalancer.brain.document import with_usage
 from gpubalancer.brain.fleet import Flags
 from gpubalancer.brain.health import Health
 from gpubalancer.brain.price import Rates, rates_of
@@ -172,11 +171,12 @@ class Courier:
             is_priced = asked.payment.reservation.claims.priced
             asked.payment.begin(work.prompt_tokens, outcome, _rates(generation, place, work) if is_priced else None)
         known_as = generation.fleet.served[place.index].get(work.model) if work.model is not None else None
-        content = asked.content_for(known_as)
+        content = asked.content_for(known_as, asks_usage=False)
         timeouts, request_id = generation.policy.routing.timeouts, outcome.request_id.encode()
         if content is None or not self.asking.asks(pool, asked):
             return await attempt.run(exchange, work, content, self.via, request_id, timeouts), None
-        head = await attempt.run(exchange, work, with_usage(content), self.via, request_id, timeouts)
+        asking = asked.content_for(known_as, asks_usage=True)
+        head = await attempt.run(exchange, work, asking, self.via, request_id, timeouts)
         if head.status not in REFUSALS or attempt.upstream is None:
             return head, None
         # A compressed refusal is not read; it may be for our asking, and nothing was generated.

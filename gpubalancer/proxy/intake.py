@@ -36,11 +36,12 @@ class Asked:
     payment: Payment | None = None
     """What it has reserved; None where no budget applies."""
 
-    def content_for(self, known_as: str | None) -> bytes | None:
-        """The body for a backend that knows the model by this name; None if the body passes through unread."""
-        if self.document is None:
-            return None
-        return self.document.naming(known_as) if known_as is not None else self.document.content
+    def content_for(self, known_as: str | None, *, asks_usage: bool) -> tuple[bytes, ...] | None:
+        """The body for a backend that knows the model by this name; None if the body passes through unread.
+
+        With `asks_usage` it asks for the usage of its stream.
+        """
+        return self.document.body(known_as, with_usage=asks_usage) if self.document is not None else None
 
 
 def route_of(exchange: Exchange, generation: Generation) -> Route:
@@ -93,7 +94,7 @@ async def read_request(
         RequestError: whatever is wrong with the body, the model or the tier.
     """
     head, path = exchange.head, exchange.head.target.path
-    document = await _document(exchange, generation, route, study) if route.content == "json" else None
+    document = await _document(exchange, generation, route, tenant, study) if route.content == "json" else None
     asked = document.asked if document else await _model_of_unread(exchange, generation)
     upgrade = head.upgrade is not None and generation.fleet.upgradable(path)
     work = classify(
@@ -119,10 +120,10 @@ async def read_request(
     return Asked(work, document, basis)
 
 
-async def _document(exchange: Exchange, generation: Generation, route: Route, study: Study) -> Document:
+async def _document(exchange: Exchange, generation: Generation, route: Route, tenant: Tenant, study: Study) -> Document:
     _allow(exchange, generation.policy.listen.limits.body_bytes)
     exchange.invite_body()
-    return await study.read(await exchange.body.read(), route)
+    return await study.read(await exchange.body.collect(), route, generation.policy, tenant)
 
 
 async def _model_of_unread(exchange: Exchange, generation: Generation) -> str | None:

@@ -1,24 +1,28 @@
 """Understanding a request's text without holding up other requests.
 
-What is quick is done on the event loop; a body that is large, or made to be slow, is read, counted and scanned in a
-thread, where the native parts let go of the interpreter's lock. One thread serves a worker: whoever sends such bodies
-waits for others who do, and nobody else does.
+What is quick is done on the event loop. A body that is large, or made to be slow, is understood in the reader process
+(`proxy/reader.py`), because parsing holds the interpreter's lock wherever it runs. Of other bodies, long texts are
+counted and scanned in a thread, where the native parts let go of the lock. One thread and one process serve a worker:
+whoever sends such bodies waits for others who do, and nobody else does.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from gpubalancer.brain.content import heavy
+from gpubalancer.brain.content import LOOP_BYTES, heavy
 from gpubalancer.brain.document import Document, read_document
 from gpubalancer.brain.experience import Basis, Counted, Experience, count
-from gpubalancer.brain.insight import Insight, note_findings, note_prefix, note_unread, texts_of
+from gpubalancer.brain.gist import Owner
+from gpubalancer.brain.insight import Insight, note_findings, note_prefix, note_prefix_found, note_unread, texts_of
 from gpubalancer.brain.routes import Route
 from gpubalancer.brain.sensitivity.scan import Scan
 from gpubalancer.brain.tokens.counting import Plan
 from gpubalancer.domain.work import Work
+from gpubalancer.policy.schema import Policy
 from gpubalancer.policy.tenants import Tenant
+from gpubalancer.proxy.reader import Reader
 
 T = TypeVar("T")
 
@@ -38,16 +42,22 @@ class Study:
         self._prefix_salt = prefix_salt
         self._wall_clock = wall_clock
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="study")
+        self._reader = Reader()
 
-    async def read(self, content: bytes, route: Route) -> Document:
-        """Parse a body.
+    async def read(self, pieces: Sequence[bytes], route: Route, policy: Policy, tenant: Tenant) -> Document:
+        """Parse a tenant's body, given in the pieces that it came in; a heavy one is understood as well.
 
         Raises:
-            RequestError: `invalid_json`, `missing_model`.
+            RequestError: `invalid_json`, `missing_model`, `model_not_found`, `body_too_costly`.
         """
-        if heavy(content):
-            return await self._apart(lambda: read_document(content, route))
-        return read_document(content, route)
+        if len(pieces) == 1 or sum(map(len, pieces)) <= LOOP_BYTES:
+            content = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            if not heavy(content):
+                return read_document(content, route)
+        owner = None
+        if self._prefix_salt is not None:
+            owner = Owner(self._prefix_salt, None if policy.routing.prefixes.scope == "all" else tenant.name)
+        return await self._reader.read(pieces, route, policy, owner)
 
     async def understand(
         self,
@@ -85,23 +95,20 @@ class Study:
         return basis
 
     async def _count(self, work: Work, document: Document, insight: Insight) -> tuple[Plan, Counted]:
-        """What the prompt's texts come to; both steps in the thread if there are many, the second if one is long."""
-        if heavy(document.content):
-            return await self._apart(lambda: self._plan_and_count(work, document, insight))
-        self._note_prefix(work, document, insight)
+        """What the prompt's texts come to, and where its beginnings may have been read before."""
+        understood, salt = document.understood, self._prefix_salt
+        if understood is not None:
+            if salt is not None:
+                note_prefix_found(work, understood.beginnings, insight, salt)
+            return Plan(understood.known_tokens), understood.extent or ()
+        if salt is not None:
+            note_prefix(work, document.said, insight, salt)
         plan = insight.book.plan(document.said, work.model)
         return plan, await self._apart(lambda: count(plan)) if plan.unread and plan.counting else count(plan)
 
-    def _plan_and_count(self, work: Work, document: Document, insight: Insight) -> tuple[Plan, Counted]:
-        self._note_prefix(work, document, insight)
-        plan = insight.book.plan(document.said, work.model)
-        return plan, count(plan)
-
-    def _note_prefix(self, work: Work, document: Document, insight: Insight) -> None:
-        if self._prefix_salt is not None:
-            note_prefix(work, document.said, insight, self._prefix_salt)
-
     async def _scan(self, document: Document, insight: Insight) -> Scan:
+        if document.understood is not None:
+            return document.understood.scan
         texts = texts_of(document.said)
         scan = insight.scanner.scan_at_once(texts)
         return scan if scan is not None else await self._apart(lambda: insight.scanner_apart.scan(texts))
@@ -109,6 +116,7 @@ class Study:
     async def _apart(self, step: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, step)
 
-    def close(self) -> None:
-        """End the thread; what it does is not waited for."""
+    async def close(self) -> None:
+        """End the thread and the process; what they do is not waited for."""
         self._thread.shutdown(wait=False, cancel_futures=True)
+        await self._reader.close()

@@ -126,7 +126,7 @@ class Worker:
             for job in jobs:
                 job.cancel()
             self._sweeper.stop()
-            self._study.close()
+            await self._study.close()
 
     def drain(self) -> None:
         """Take no new work and end after what is in flight."""

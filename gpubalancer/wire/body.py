@@ -13,9 +13,8 @@ from gpubalancer.domain.errors import RequestError
 
 HIGH_WATER_BYTES = 64 * 1024
 """Bytes that may wait for a slow reader, per direction (Envoy's edge guide: 32 KiB per stream)."""
-_SMALL_BYTES = 4 * 1024
 _BLOCK_BYTES = 64 * 1024
-"""Pieces below the one are kept in blocks of up to the other."""
+"""Smaller pieces behind the first are kept together in blocks of this size and more."""
 
 
 class Flow(Protocol):
@@ -85,7 +84,7 @@ class InboundBody:
         self._flow.body_progress()
 
     def _keep(self, piece: bytes) -> None:
-        if not self._pieces or len(piece) >= _SMALL_BYTES:
+        if not self._pieces or len(piece) >= _BLOCK_BYTES:
             self._close_block()
             self._pieces.append(piece)
             return

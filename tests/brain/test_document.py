@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpubalancer.brain.document import Document, model_in_form, read_document, with_usage
+from gpubalancer.brain.document import Document, model_in_form, places_of, read_document
 from gpubalancer.brain.routes import Route, find_route
 from gpubalancer.domain.errors import RequestError
 
@@ -23,6 +23,16 @@ def route(path: str = "/v1/chat/completions") -> Route:
 def document(content: bytes, path: str = "/v1/chat/completions") -> Document:
     """A body, read."""
     return read_document(content, route(path))
+
+
+def renamed(read: Document, name: str, *, with_usage: bool = False) -> bytes:
+    """Its body with another model's name."""
+    return b"".join(read.body(name, with_usage=with_usage))
+
+
+def asking(content: bytes) -> bytes:
+    """A body that asks for its usage."""
+    return b"".join(document(content).body(with_usage=True))
 
 
 def refused(content: bytes) -> str:
@@ -88,13 +98,19 @@ def test_a_nested_model_is_not_the_model() -> None:
     """Only the object's own key counts; another one inside is content."""
     read = document(b'{"tool": {"model": "x"}, "model": "llama"}')
     assert read.asked == "llama"
-    assert read.naming("phi") == b'{"tool": {"model": "x"}, "model": "phi"}'
+    assert renamed(read, "phi") == b'{"tool": {"model": "x"}, "model": "phi"}'
 
 
 def test_a_model_within_a_prompt_is_text() -> None:
     """What looks like a key inside a string is not touched."""
     content = json.dumps({"prompt": '"model": "x"', "model": "llama"}).encode()
-    assert document(content).naming("phi") == content.replace(b'"llama"', b'"phi"')
+    assert renamed(document(content), "phi") == content.replace(b'"llama"', b'"phi"')
+
+
+def test_a_model_longer_than_any_name_is_not_found() -> None:
+    """It goes no further: neither into a table nor to another process."""
+    assert refused(b'{"model": "%b"}' % (b"a" * 513)) == "model_not_found"
+    assert document(b'{"model": "%b"}' % (b"a" * 512)).asked == "a" * 512
 
 
 def test_very_deep_json_is_refused_or_read() -> None:
@@ -105,8 +121,9 @@ def test_very_deep_json_is_refused_or_read() -> None:
 
 def test_the_same_name_changes_nothing() -> None:
     """The very bytes of the client go on where the name is the same."""
-    read = document(b'{ "model" :"llama"}')
-    assert read.naming("llama") is read.content
+    content = b'{ "model" :"llama"}'
+    read = document(content)
+    assert read.body("llama")[0] is read.body()[0] is content
 
 
 VALUES: st.SearchStrategy[Any] = st.recursive(
@@ -143,12 +160,20 @@ def test_naming_replaces_the_models_bytes_only(
     content = (start + dump(asked) + end).encode()
     read = document(content)
     assert read.asked == asked
-    renamed = read.naming(name)
-    assert json.loads(renamed) == {**before, "model": name, **after}
+    changed = renamed(read, name)
+    assert json.loads(changed) == {**before, "model": name, **after}
     if name != asked:
-        assert renamed.startswith(start.encode())
-        assert renamed.endswith(end.encode())
-        assert json.loads(renamed[len(start.encode()) : len(renamed) - len(end.encode())]) == name
+        assert changed.startswith(start.encode())
+        assert changed.endswith(end.encode())
+        assert json.loads(changed[len(start.encode()) : len(changed) - len(end.encode())]) == name
+    both = renamed(read, name, with_usage=True)
+    assert json.loads(both) == {"stream_options": {"include_usage": True}, **before, "model": name, **after}
+    # Read elsewhere, it comes in pieces and its places are known: the bytes are the same.
+    pieces = tuple(content[at : at + 7] for at in range(0, len(content), 7))
+    large = read._replace(pieces=pieces, places=places_of(content))
+    assert renamed(large, name, with_usage=True) == both
+    assert renamed(large, name) == changed
+    assert large.body(asked) == pieces
 
 
 @given(st.binary(max_size=60) | st.text('{}[]:,"\\model u0065strea', max_size=40).map(str.encode))
@@ -231,6 +256,10 @@ def test_who_asks_for_usage(content: bytes, asks: bool) -> None:
         (b'{"stream_options":{"x":1},"model":"a"}', b'{"stream_options":{"include_usage":true,"x":1},"model":"a"}'),
         (b'{"stream_options":7,"model":"a"}', b'{"stream_options":7,"model":"a"}'),
         (
+            b'{"x":"\xc3\xa9\\u0041","stream_options":{"y":[1]},"model":"a"}',
+            b'{"x":"\xc3\xa9\\u0041","stream_options":{"include_usage":true,"y":[1]},"model":"a"}',
+        ),
+        (
             b'{"x":{"stream_options":1},"model":"a"}',
             b'{"stream_options":{"include_usage":true},"x":{"stream_options":1},"model":"a"}',
         ),
@@ -243,7 +272,7 @@ def test_who_asks_for_usage(content: bytes, asks: bool) -> None:
 )
 def test_usage_is_asked_for_by_adding_bytes(content: bytes, expected: bytes) -> None:
     """Only what asks is added, at the top level; what the client says beside it stays byte for byte."""
-    assert with_usage(content) == expected
+    assert asking(content) == expected
 
 
 @given(
@@ -257,7 +286,7 @@ def test_a_body_that_asks_says_otherwise_the_same(
     """Parsed again, the body asks, and everything else is what it was."""
     body = {**others, "model": "a", "stream": True, "stream_options": options}
     content = json.dumps(body, ensure_ascii=ascii_only).encode()
-    assert json.loads(with_usage(content)) == {**body, "stream_options": {**(options or {}), "include_usage": True}}
+    assert json.loads(asking(content)) == {**body, "stream_options": {**(options or {}), "include_usage": True}}
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,15 @@
 """Bodies: large uploads that pass through, invitations to send, answers without a body, failed connects."""
 
 import hashlib
+import json
+import os
+import signal
 import threading
 import time
 from pathlib import Path
 
 from tests.e2e.backends import Call, answer_ok, backend, whole
-from tests.e2e.clients import ask, chat, connect, read_to_end, read_until
+from tests.e2e.clients import Answer, ask, chat, connect, read_to_end, read_until
 from tests.e2e.conftest import Front
 from tests.e2e.processes import eventually, free_port, resident_bytes, serving
 
@@ -107,3 +110,68 @@ def test_a_failed_connect_moves_on(tmp_path: Path) -> None:
             assert {(each.status, each.fields["x-gpubalancer-backend"]) for each in answers} == {(200, "alive")}
             assert len(server.calls) == len(answers)
             eventually(lambda: len(balancer.lines(code=200)) == 30, "all lines")
+
+
+def test_a_large_chat_crosses_unchanged_but_for_its_model(tmp_path: Path) -> None:
+    """3 MB that are read in another process reach the backend byte by byte, with its own name for the model."""
+    text = "\u00e9" * 1_500_000
+    body = json.dumps({"model": "m", "messages": [{"role": "user", "content": text}]}, ensure_ascii=False).encode()
+    bodies: list[bytes] = []
+
+    async def handle(call: Call) -> None:
+        bodies.append(await call.body())
+        await call.send(whole(b'{"choices": []}'))
+
+    with (
+        backend(handle) as server,
+        serving(tmp_path, [server.settings(models={"m": "vendor/m"})]) as balancer,
+    ):
+        assert ask(balancer.port, "/v1/chat/completions", body).status == 200
+        assert balancer.logged()["request_bytes"] == len(body)
+    assert bodies == [body.replace(b'"model": "m"', b'"model": "vendor/m"')]
+
+
+def test_a_slow_body_holds_up_nobody(front: Front) -> None:
+    """While 6 MB of numbers are read, 20 other requests are answered, and the worker computes for less than 0.2 s."""
+    front.server.handler = answer_ok
+    heavy = b'{"model":"m","messages":[],"x":[' + b"1," * 3_000_000 + b"1]}"
+    assert ask(front.balancer.port, "/v1/chat/completions", b"{" + b" " * 300_000).status == 400  # starts the process
+    (worker,) = front.balancer.workers()
+    before_s, answered = _cpu_s(worker), threading.Event()
+
+    def send_heavy() -> None:
+        assert ask(front.balancer.port, "/v1/chat/completions", heavy).status == 200
+        answered.set()
+
+    thread = threading.Thread(target=send_heavy)
+    thread.start()
+    served = 0
+    while not answered.is_set() and served < 20:
+        assert ask(front.balancer.port, "/v1/chat/completions", chat()).status == 200
+        served += 1
+    assert not answered.is_set()
+    thread.join(30)
+    assert answered.is_set()
+    assert _cpu_s(worker) - before_s < 0.2
+
+
+def _cpu_s(pid: int) -> float:
+    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
+
+
+def test_a_body_that_kills_its_reader_is_the_only_one_that_fails(front: Front) -> None:
+    """Its client gets 413; the next heavy body is read by a new process."""
+    front.server.handler = answer_ok
+    heavy = b'{"model":"m","messages":[],"x":[' + b"1," * 3_000_000 + b"1]}"
+    assert ask(front.balancer.port, "/v1/chat/completions", heavy).status == 200
+    (worker,) = front.balancer.workers()
+    answers: list[Answer] = []
+    thread = threading.Thread(target=lambda: answers.append(ask(front.balancer.port, "/v1/chat/completions", heavy)))
+    (reader,) = map(int, Path(f"/proc/{worker}/task/{worker}/children").read_text().split())
+    used_s = _cpu_s(reader)
+    thread.start()
+    eventually(lambda: _cpu_s(reader) > used_s + 0.05, "the reader to read")
+    os.kill(reader, signal.SIGKILL)
+    thread.join(30)
+    assert (answers[0].status, answers[0].json()["error"]["code"]) == (413, "body_too_costly")
+    assert ask(front.balancer.port, "/v1/chat/completions", heavy).status == 200

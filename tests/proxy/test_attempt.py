@@ -38,7 +38,7 @@ class Stage:
         self.pool.give_back(self.upstream)
         self.attempt = Attempt(self.pool, self.clock)
 
-    async def begin(self, exchange: Exchange, content: bytes | None) -> "asyncio.Task[ResponseHead]":
+    async def begin(self, exchange: Exchange, content: tuple[bytes, ...] | None) -> "asyncio.Task[ResponseHead]":
         """Run the attempt until it waits."""
         work = Work("completions", "llama", 0, False, float("inf"))
         running = self.attempt.run(exchange, work, content, b"1.1 us", b"id", Timeouts())
@@ -72,7 +72,7 @@ def test_what_was_read_goes_out_in_one_piece() -> None:
 
     async def scene(stage: Stage) -> None:
         exchange, _ = exchange_of(JSON)
-        task = await stage.begin(exchange, b"longer body")
+        task = await stage.begin(exchange, (b"longer body",))
         assert stage.sent_body == b"longer body"
         assert b"content-length: 11\r\n" in stage.transport.written
         assert stage.attempt.sent_s == stage.clock()
@@ -80,6 +80,28 @@ def test_what_was_read_goes_out_in_one_piece() -> None:
         assert (await task).status == 200
         stage.attempt.finish()
         assert stage.upstream.state == "closed"
+
+    play(scene)
+
+
+def test_a_large_body_goes_out_in_pieces() -> None:
+    """Each when the backend takes it; the length is that of all, and the connection serves again."""
+
+    async def scene(stage: Stage) -> None:
+        exchange, _ = exchange_of(JSON)
+        task = await stage.begin(exchange, (b"ab",) * 30)
+        stage.upstream.pause_writing()
+        assert b"content-length: 60\r\n" in stage.transport.written
+        held = stage.sent_body
+        await turns()
+        assert stage.sent_body == held
+        stage.upstream.resume_writing()
+        for _ in range(10):
+            await turns()
+        assert stage.sent_body == b"ab" * 30
+        assert len(held) < 60
+        stage.upstream.data_received(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        assert (await task).status == 200
 
     play(scene)
 
@@ -136,8 +158,11 @@ def test_a_client_that_fails_its_upload_ends_the_try() -> None:
     play(scene)
 
 
-@pytest.mark.parametrize(("raw", "content", "spent"), [(JSON, b"body", False), (CHUNKED + b"1\r\na\r\n", None, True)])
-def test_what_is_known_of_a_failure(raw: bytes, content: bytes | None, spent: bool) -> None:
+@pytest.mark.parametrize(
+    ("raw", "content", "spent"),
+    [(JSON, (b"body",), False), (JSON, (b"bo", b"dy"), False), (CHUNKED + b"1\r\na\r\n", None, True)],
+)
+def test_what_is_known_of_a_failure(raw: bytes, content: tuple[bytes, ...] | None, spent: bool) -> None:
     """A body that was passed on is spent; one that is kept is not."""
 
     async def scene(stage: Stage) -> None:

@@ -53,8 +53,10 @@ def test_a_json_request() -> None:
     """The body is read and names the model, by which each backend knows it."""
     asked, _ = intake(request("/v1/chat/completions", b'{"model": "gpt-4o-mini", "n": 1}'))
     assert (asked.work.api, asked.work.model, asked.work.sent_name) == ("chat", "llama", None)
-    assert asked.content_for("meta/llama") == b'{"model": "meta/llama", "n": 1}'
-    assert asked.content_for(None) == b'{"model": "gpt-4o-mini", "n": 1}'
+    assert asked.content_for("meta/llama", asks_usage=False) == (b'{"model": "meta/llama", "n": 1}',)
+    assert asked.content_for(None, asks_usage=False) == (b'{"model": "gpt-4o-mini", "n": 1}',)
+    usage = b'"stream_options":{"include_usage":true},'
+    assert asked.content_for("a", asks_usage=True) == (b'{%b"model": "a", "n": 1}' % usage,)
 
 
 @pytest.mark.parametrize(
@@ -102,7 +104,7 @@ def test_claimed_paths() -> None:
     """A path that only a backend claims is served by it, body unread."""
     asked, _ = intake(request("/custom/x", b"data"))
     assert (asked.work.api, asked.work.claim, asked.work.model) == ("claimed", "/custom/x", None)
-    assert asked.content_for(None) is None
+    assert asked.content_for(None, asks_usage=True) is None
 
 
 def test_upgrades() -> None:

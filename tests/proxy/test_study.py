@@ -1,4 +1,4 @@
-"""A request's text, understood on the loop or in a thread with the same result."""
+"""A request's text, understood on the loop, in a thread or in another process with the same result."""
 
 import asyncio
 from typing import Any
@@ -42,13 +42,13 @@ def understood(content: Any, model: str = "m", salt: int | None = None) -> tuple
     async def run() -> tuple[Work, Document]:
         study = Study(Experience(), lambda: 0.0, salt)
         try:
-            document = await study.read(body, chat_route())
+            document = await study.read([body], chat_route(), POLICY, POLICY.tenants[0])
             made = Work("chat", model, 0, streamed=False, deadline_s=float("inf"), tenant=POLICY.tenants[0].name)
             insight = build_insight(POLICY, 1, None)
             await study.understand(made, document, insight, POLICY.tenants[0], POLICY.tier_ranks, {}, unread=False)
             return made, document
         finally:
-            study.close()
+            await study.close()
 
     return asyncio.run(run())
 
@@ -64,12 +64,21 @@ def test_a_small_request_is_counted_scanned_and_ruled() -> None:
 
 
 def test_a_large_request_is_understood_as_a_small_one() -> None:
-    """In a thread, counts are as exact, findings as sharp and rules the same."""
-    made, _ = understood("word " * 120_000 + CARD)
+    """In the other process, counts are as exact, findings as sharp and rules the same."""
+    made, document = understood("word " * 120_000 + CARD)
+    assert document.understood is not None
     assert made.counted
     assert made.prompt_tokens == pytest.approx(120_020, abs=30)
     assert made.tier_source == "detector:payment_card"
     assert made.rules == ("long",)
+
+
+def test_a_long_text_is_understood_as_a_short_one() -> None:
+    """In the thread, too."""
+    made, document = understood("word " * 30_000 + CARD)
+    assert document.understood is None
+    assert made.prompt_tokens == pytest.approx(30_020, abs=30)
+    assert made.tier_source == "detector:payment_card"
 
 
 def test_a_model_without_a_tokenizer_is_estimated() -> None:
@@ -79,17 +88,24 @@ def test_a_model_without_a_tokenizer_is_estimated() -> None:
     assert 1000 < made.prompt_tokens < 5000
 
 
-def test_a_bad_body_is_refused_the_same_in_a_thread() -> None:
-    """An error made in the thread is the client's answer."""
+def test_a_large_request_of_a_model_without_a_tokenizer_is_estimated() -> None:
+    """It is measured in the other process, and estimated here by what was learned."""
+    made, _ = understood("word " * 120_000, model="n")
+    assert not made.counted
+    assert 60_000 < made.prompt_tokens < 300_000
+
+
+def test_a_bad_body_is_refused_the_same_wherever_it_is_read() -> None:
+    """An error made in the other process is the client's answer."""
 
     async def run(body: bytes) -> str:
         study = Study(Experience(), lambda: 0.0)
         try:
             with pytest.raises(RequestError) as caught:
-                await study.read(body, chat_route())
+                await study.read([body], chat_route(), POLICY, POLICY.tenants[0])
             return caught.value.code
         finally:
-            study.close()
+            await study.close()
 
     assert asyncio.run(run(b"{" + b" " * 400_000)) == asyncio.run(run(b"{")) == "invalid_json"
 

@@ -32,6 +32,7 @@ class Joined:
         seams = [_edges(text) for text in texts] if len(texts) > 1 else []
         self._pieces = (texts, seams)
         self._starts: list[int] = []
+        self._parts: list[int] = []
         self.data = "\n".join([*texts, "".join(seams)]).encode("utf-8", "replace")
 
     def _locate(self) -> None:

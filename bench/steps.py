@@ -32,7 +32,7 @@ from gpubalancer.brain.weighed import Forecast
 from gpubalancer.domain.work import Work
 from gpubalancer.policy.load import parse
 from gpubalancer.policy.routing import Routing
-from gpubalancer.proxy.placing import REACH
+from gpubalancer.proxy.placing import REACH, RECHECK_S
 from gpubalancer.sim.engine import Engine, Request, Step
 from gpubalancer.sim.hardware import HARDWARE
 
@@ -93,6 +93,7 @@ class Stage:
         self.samples: list[Sample] = []
         self.events: list[tuple[float, int, str, Any]] = []
         self.credits = [0] * number
+        self.looked_s = 0.0
         self.routing = Routing.model_validate({"slo": {"ttft": f"{self.ttft_s}s", "tpot": f"{self.tpot_s}s"}})
         if self.policy == "oracle":
             self.learns = False
@@ -113,6 +114,8 @@ class Stage:
             self._at(tick * LEARN_S, "learn", None)
         while self.events and self.events[0][0] <= until_s:
             now_s, _, kind, what = heapq.heappop(self.events)
+            # As in the placer: who comes to an empty line looks at once, a line moves when somebody ends.
+            is_change, in_flight = not self.line, sum(self.in_flight)
             if kind == "arrive":
                 self.judged += what.at_s >= self.warm_s
                 self.line.append(what)
@@ -122,7 +125,10 @@ class Stage:
                 self._end_step(what)
             else:
                 self._learn(now_s)
-            self._move_line(now_s)
+            is_change |= sum(self.in_flight) < in_flight
+            if self.line and (is_change or now_s - self.looked_s >= RECHECK_S):
+                self.looked_s = now_s
+                self._move_line(now_s)
         for made, sent in self.sent.items():
             first_s = made.first_token_s or math.inf
             self._judge(sent, first_s, (until_s - first_s) / max(made.produced, 1))

@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping
 
+import numpy as np
+
 from gpubalancer.brain.columns import Measured, build_economy, measured
-from gpubalancer.brain.fleet import Fleet
+from gpubalancer.brain.fleet import Flags, Fleet
 from gpubalancer.brain.method import method_of
 from gpubalancer.policy.schema import Policy
 
@@ -13,6 +15,7 @@ class Judge:
 
     Attributes:
         fleet: the backends.
+        tiers: names, low to high.
         method: costs, SLO and weights, as `brain.choose` wants them.
         watts: power of each backend under load, 0 where it is not known.
         remembers_s: the age at which it is forgotten who has read a prompt's beginning.
@@ -21,6 +24,7 @@ class Judge:
 
     def __init__(self, policy: Policy, fleet: Fleet) -> None:
         self.fleet = fleet
+        self.tiers = tuple(tier.name for tier in policy.tiers)
         self.fades_s = policy.telemetry.stale_after_s
         self.remembers_s = int(policy.routing.prefixes.forget_after_s)
         self._economy = build_economy(policy, fleet)
@@ -33,3 +37,15 @@ class Judge:
         known = {index: found[name] for index, name in enumerate(self.fleet.names) if name in found}
         if known:
             self.method = method_of(self._routing, measured(self._economy, known))
+
+    def barred_by(self, newest: "Judge", tier: int) -> Flags | None:
+        """Which backends a newer policy does not clear for a tier of ours, or does not know any more; None for itself.
+
+        A request keeps the policy that it began with, but not a clearance that was taken away while it waited.
+        """
+        if newest is self:
+            return None
+        name = self.tiers[tier]
+        rank = newest.tiers.index(name) if name in newest.tiers else len(newest.tiers)
+        cleared = newest.fleet.rows[newest.fleet.clearance >= rank]
+        return ~np.isin(self.fleet.rows, cleared)

@@ -128,8 +128,11 @@ class Placer:
             random: decides between equals.
             prefixes: who has read what before; None if nobody remembers.
             shares: how far that can be relied on.
+
+        Whoever adopts another policy sets `newest`: what has waited since an older one is bound by it too.
         """
         self.waiting = 0
+        self.newest: Judge | None = None
         self._slots = slots
         self._burdens = Burdens(board, slots)
         self._outlook = Outlook(board, slots.total, prefixes, shares)
@@ -143,6 +146,9 @@ class Placer:
     def place_nowait(self, judge: Judge, work: Work, tried: Flags | None, waited_s: float = 0.0) -> Place | Choice:
         """A place now, or the decision that says why there is none."""
         now_s = self._clock()
+        barred = judge.barred_by(self.newest, work.tier) if self.newest is not None else None
+        if barred is not None:
+            tried = barred if tried is None else barred | tried
         avoided = self._health.avoided(judge.fleet.rows, now_s)
         if avoided is not None:
             place = self._take(judge, work, avoided if tried is None else avoided | tried, now_s, waited_s)

@@ -172,6 +172,7 @@ class Worker:
         if self._service is None:
             await self._listen(new)
         else:
+            self._service.courier.placer.newest = new.judge
             self._service.generation = new
         if old is not None:
             drop_generation(old, new)

@@ -33,6 +33,33 @@ def test_priors_and_settings_make_the_method() -> None:
     assert made.fades_s == 7.0
 
 
+def _with(tiers: list[str], clearances: dict[str, str]) -> Judge:
+    """Other tiers and backends; rows are by name."""
+    backends = [
+        {"name": name, "url": f"http://127.0.0.1:{ord(name)}", "models": ["m"], "clearance": clearance}
+        for name, clearance in clearances.items()
+    ]
+    policy = Policy.model_validate({"tiers": [{"name": name} for name in tiers], "backends": backends})
+    return Judge(policy, build_fleet(policy, {"a": 0, "b": 1, "c": 2}, {}))
+
+
+def test_a_newer_policy_bars() -> None:
+    """Who is no longer cleared, or gone, is barred by the tier's name; a tier that is gone bars everybody."""
+    old = _with(["public", "secret"], {"a": "public", "b": "secret", "c": "secret"})
+    lowered = _with(["public", "secret"], {"a": "secret", "b": "public"})
+    assert old.barred_by(old, 1) is None
+    assert [_barred(old, lowered, tier) for tier in (0, 1)] == [["c"], ["b", "c"]]
+    inserted = _with(["public", "internal", "secret"], {"a": "public", "b": "internal", "c": "secret"})
+    assert _barred(old, inserted, 1) == ["a", "b"]
+    assert _barred(old, _with(["public"], {"b": "public"}), 1) == ["a", "b", "c"]
+
+
+def _barred(old: Judge, newest: Judge, tier: int) -> list[str]:
+    flags = old.barred_by(newest, tier)
+    assert flags is not None
+    return [name for name, is_barred in zip(old.fleet.names, flags, strict=True) if is_barred]
+
+
 def test_what_was_measured_takes_the_place_of_the_prior() -> None:
     """By name; a backend that is not of the fleet, or was not measured, changes nothing."""
     made, before = judge(), judge().method.rows

@@ -13,9 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpubalancer.board.prefixes import LEAST_BYTES, Prefixes
+from gpubalancer.brain.fleet import build_fleet
 from gpubalancer.brain.prefix import CacheShares
+from gpubalancer.domain.errors import RequestError
 from gpubalancer.domain.work import Prefix
 from gpubalancer.policy.routing import Queue
+from gpubalancer.policy.schema import Policy
+from gpubalancer.proxy.judging import Judge
 from gpubalancer.proxy.outlook import FRESH_S
 from gpubalancer.proxy.placing import Place, Placer
 from tests.proxy.floor import DEADLINE_S, PATIENT, Floor, refusal, run, turns, work
@@ -243,6 +247,45 @@ def test_kinds_of_work_wait_in_lines_of_their_own(floors: Callable[..., Floor]) 
         assert floor.in_flight() == [1]
 
     run(scene())
+
+
+def test_a_clearance_that_is_taken_away_holds_for_who_waits(floors: Callable[..., Floor]) -> None:
+    """When a newer policy lowers or removes what a request waits for, it goes elsewhere, or is refused."""
+    floor = floors(2, 1)
+    judges = [_judge(floor, *clearances) for clearances in (("internal",) * 2, ("public", "internal"), ("public",) * 2)]
+
+    async def scene() -> None:
+        held = [await floor.placer.place(judges[0], work(tier=1), None, PATIENT) for _ in range(2)]
+        held.sort(key=lambda place: place.index)
+        waiting = [asyncio.ensure_future(floor.placer.place(judges[0], work(tier=1), None, PATIENT)) for _ in range(2)]
+        await turns()
+        floor.placer.newest = judges[1]
+        floor.placer.give_back(held[0])
+        await turns()
+        assert not any(each.done() for each in waiting)
+        floor.placer.give_back(held[1])
+        assert (await waiting[0]).index == 1
+        floor.placer.newest = judges[2]
+        with pytest.raises(RequestError, match="No backend"):
+            await waiting[1]
+
+    run(scene())
+
+
+def _judge(floor: Floor, *clearances: str) -> Judge:
+    """The floor's two backends with other clearances."""
+    backends = [
+        {
+            "name": f"b{number}",
+            "url": f"http://127.0.0.1:{9000 + number}",
+            "models": ["llama"],
+            "slots": 1,
+            "clearance": each,
+        }
+        for number, each in enumerate(clearances)
+    ]
+    policy = Policy.model_validate({"tiers": [{"name": "public"}, {"name": "internal"}], "backends": backends})
+    return Judge(policy, build_fleet(policy, floor.rows, {}))
 
 
 @settings(max_examples=25, deadline=None)

@@ -1,0 +1,153 @@
+"""The report of bench/placement.py: Markdown out of cells. Nothing is measured here."""
+
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from bench.peers import OURS
+from bench.placement_cells import TPOT_S, TTFT_S, Cell
+
+T_95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26, 11: 2.23, 12: 2.20}
+"""Student's t for a two-sided interval of 95 %, by the number of values."""
+
+HOW = f"""\
+Each request is a streamed chat whose lengths are the trace's; the engines are told the length of the answer in a field
+that no balancer reads. A request is *good* if its first text came within {TTFT_S:g} s of when it was due and its
+further tokens within {TPOT_S * 1000:g} ms each on average; refused ones are not good. *Goodput* is the share of good
+ones among all. Cells are the mean over seeds (windows of the trace) and half the 95 % interval of that mean.
+
+* Loads are named by the rate at which they would be 100 %. `least`: the highest rate at which least in flight, by share
+  of slots, is good for 95 % of all requests. `fleet`: the highest at which the oracle is. Both are found in the
+  step-level simulation (`bench/steps.py`), in windows that are not played here; the first is confirmed by its own row.
+* Engines are `gpubalancer engine` processes with the classes' own times, in real time. One event of a stream carries 16
+  tokens (but the first one, which leaves at once), as vLLM's `--stream-interval` does, so that this machine can play
+  the whole fleet. The cloud serves the account 16 requests at once.
+* The contestant is started anew for each cell and has learned nothing; the first seconds of a window are not judged.
+* Several cells run at the same time on the same cores. What that costs in milliseconds is small beside the SLO.
+* Of each router the setting was taken that was good most often at 100 % and 150 % of `fleet`, in a window of its own.
+"""
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Everything that one run found.
+
+    Attributes:
+        command, taken_at, machine: of the run.
+        notes: what a reader must know beside the tables.
+        capacities: requests per second by scenario and name.
+        settings: in words, by contestant; of routers by fleet.
+        tried: cells of the search for routers' settings.
+        cells: all others.
+        steps: goodputs of the step-level simulation, by scenario, load and policy.
+    """
+
+    command: str
+    taken_at: str
+    machine: Mapping[str, str]
+    notes: Sequence[str]
+    capacities: Mapping[str, Mapping[str, float]]
+    settings: Mapping[str, str]
+    tried: Sequence[Cell]
+    cells: Sequence[Cell]
+    steps: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean and half its 95 % interval."""
+
+    mean: float
+    half: float
+
+    def __str__(self) -> str:
+        return f"{self.mean:.3f} ± {self.half:.3f}"
+
+
+def interval(values: Sequence[float]) -> Interval:
+    """Of at least two values; of one there is no interval."""
+    if len(values) < 2:
+        return Interval(statistics.mean(values), 0.0)
+    t = T_95.get(len(values), 2.0)
+    return Interval(statistics.mean(values), t * statistics.stdev(values) / len(values) ** 0.5)
+
+
+def markdown(found: Findings) -> str:
+    """The whole page."""
+    machine = [f"| {name} | {value} |" for name, value in found.machine.items()]
+    lines = [
+        "# How many requests keep their SLO",
+        "",
+        f"Taken {found.taken_at} by one command:",
+        "",
+        f"    {found.command}",
+        "",
+        "| machine | |",
+        "|---|---|",
+        *machine,
+        "",
+        HOW,
+        *(f"* {note}" for note in found.notes),
+    ]
+    for scenario, capacities in found.capacities.items():
+        rates = ", ".join(f"`{name}` is {rate:g} requests per second" for name, rate in capacities.items())
+        lines += ["", f"## {scenario}", "", f"{rates}.", "", *_table(found, scenario)]
+    lines += ["", "## Settings", "", "| | |", "|---|---|"]
+    lines += [f"| {name} | {text} |" for name, text in found.settings.items()]
+    lines += ["", "Tried of the routers, goodput at 100 % and 150 % of `fleet`:", "", *_tried(found.tried)]
+    return "\n".join(lines) + "\n"
+
+
+def _table(found: Findings, scenario: str) -> list[str]:
+    cells = [cell for cell in found.cells if cell.scenario == scenario]
+    loads, names = (
+        list(dict.fromkeys(cell.load for cell in cells)),
+        list(dict.fromkeys(cell.contestant for cell in cells)),
+    )
+    rate = {cell.load: cell.rate_per_s for cell in cells}
+    lines = [
+        f"| on sockets | {' | '.join(f'{load}: {rate[load]:.1f}/s' for load in loads)} |",
+        f"|---|{'---|' * len(loads)}",
+    ]
+    for name in names:
+        row = [str(interval(list(goodputs(cells, load, name).values()))) for load in loads]
+        lines.append(f"| {name} | {' | '.join(row)} |")
+    lines.append(f"| **ours / best other** | {' | '.join(_against_best(cells, load, names) for load in loads)} |")
+    steps = found.steps.get(scenario, {})
+    if steps:
+        lines += ["", f"| step by step | {' | '.join(loads)} |", f"|---|{'---|' * len(loads)}"]
+        for policy in next(iter(steps.values())):
+            lines.append(f"| {policy} | {' | '.join(str(interval(steps[load][policy])) for load in loads)} |")
+    return lines
+
+
+def goodputs(cells: Sequence[Cell], load: str, contestant: str) -> dict[int, float]:
+    """By seed."""
+    return {
+        cell.seed: cell.told.goodput
+        for cell in cells
+        if cell.load == load and cell.contestant == contestant and cell.told is not None
+    }
+
+
+def _against_best(cells: Sequence[Cell], load: str, names: Sequence[str]) -> str:
+    """Ours over the best other's, as the ratio of means, with the least and the greatest ratio of a seed."""
+    ours, others = goodputs(cells, load, OURS), {name: goodputs(cells, load, name) for name in names if name != OURS}
+    if not ours or not all(others.values()):
+        return "-"
+    best = max(others, key=lambda name: statistics.mean(others[name].values()))
+    theirs = others[best]
+    ratios = [ours[seed] / theirs[seed] for seed in ours if theirs.get(seed)]
+    ratio = statistics.mean(ours.values()) / max(statistics.mean(theirs.values()), 1e-9)
+    spread = f" [{min(ratios):.2f} to {max(ratios):.2f}]" if ratios else ""
+    return f"**{ratio:.2f}**{spread} ({best})"
+
+
+def _tried(cells: Sequence[Cell]) -> list[str]:
+    lines = ["| fleet | router | settings | 100 % | 150 % |", "|---|---|---|---|---|"]
+    rows = dict.fromkeys((cell.scenario, cell.contestant, cell.variant) for cell in cells)
+    for scenario, name, variant in rows:
+        of_row = [cell for cell in cells if (cell.scenario, cell.contestant, cell.variant) == (scenario, name, variant)]
+        by_load = {cell.load: f"{cell.told.goodput:.3f}" for cell in of_row if cell.told is not None}
+        lines.append(f"| {scenario} | {name} | `{variant}` | {' | '.join(by_load[load] for load in sorted(by_load))} |")
+    return lines

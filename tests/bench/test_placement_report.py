@@ -1,0 +1,36 @@
+"""The placement report: means, intervals, and ours against the best other."""
+
+import pytest
+
+from bench.openloop import Told
+from bench.peers import OURS
+from bench.placement_cells import Cell
+from bench.placement_report import Findings, interval, markdown
+
+
+def cell(load: str, contestant: str, seed: int, good: int) -> Cell:
+    """A result of ten requests."""
+    return Cell("mixed", load, "mixed", "t.csv", contestant, "", 5.0, seed, Told(judged=10, good=good))
+
+
+def test_an_interval_is_students() -> None:
+    """For five values half of it is 2.78 standard errors; one value has none."""
+    found = interval([0.8, 0.9, 1.0, 0.9, 0.9])
+    assert found.mean == pytest.approx(0.9)
+    assert found.half == pytest.approx(2.78 * 0.0707107 / 5**0.5)
+    assert str(interval([0.5])) == "0.500 ± 0.000"
+
+
+def test_the_page_holds_ours_against_the_best() -> None:
+    """The ratio is to the contestant with the highest mean at that load, with its least and greatest by seed."""
+    cells = [cell("100%", OURS, seed, good) for seed, good in enumerate((9, 8))]
+    cells += [cell("100%", "smg", seed, good) for seed, good in enumerate((4, 5))]
+    cells += [cell("100%", "nginx", seed, 3) for seed in range(2)]
+    steps = {"mixed": {"100%": {"oracle": [0.9, 0.95], "random": [0.1, 0.2]}}}
+    capacities = {"mixed": {"least": 5.0}}
+    found = Findings("python -m x", "now", {"cores": "2"}, ["two seeds"], capacities, {OURS: "slo"}, [], cells, steps)
+    page = markdown(found)
+    assert "**1.89** [1.60 to 2.25] (smg)" in page
+    assert "| oracle | 0.925" in page
+    assert "* two seeds" in page
+    assert "`least` is 5 requests per second" in page

@@ -21,6 +21,7 @@ from gpubalancer import logs
 from gpubalancer.board.board import Board, BoardError
 from gpubalancer.board.prefixes import LEAST_BYTES, Prefixes
 from gpubalancer.bookkeeping import Bookkeeping
+from gpubalancer.brain.budget import BudgetPlan
 from gpubalancer.brain.fleet import Discovery
 from gpubalancer.brain.tokens.tokenizer import TokenizerError
 from gpubalancer.brain.tokens.vocabularies import NAMES, known
@@ -41,6 +42,7 @@ from gpubalancer.proxy.channel import Message
 from gpubalancer.proxy.supervisor import Supervisor, bind_when_free
 from gpubalancer.proxy.treasury import Treasury
 from gpubalancer.proxy.worker import Post, Worker
+from gpubalancer.reconciling import BUDGETS, spent_of
 from gpubalancer.recording import Recorder
 from gpubalancer.sensing import Senses, target_of
 from gpubalancer.telemetry import discover, probes
@@ -113,6 +115,7 @@ class Balancer:
         _on_signals(stop, self._reloader, self._supervisor)
         self._books.start()
         try:
+            await self._rebuild_budgets(policy)
             await self._start(policy)
             self._state = "serving"
             jobs.append(asyncio.create_task(self._reloader.watch(self._path, since)))
@@ -135,6 +138,18 @@ class Balancer:
             await self._supervisor.start(policy)
         except TokenizerError as error:
             raise StartError(f"A tokenizer can't be loaded: {error}.") from None
+
+    async def _rebuild_budgets(self, policy: Policy) -> None:
+        """Fill budgets whose file was set aside from the ledger."""
+        if self._treasury.set_aside is None:
+            return
+        plan, now_ns = BudgetPlan(policy), self._treasury.now_ns()
+        try:
+            spent = await self._books.ask(lambda ledger: spent_of(ledger, plan, now_ns))
+        except (StoreError, OSError) as error:
+            logs.say("budgets begin anew", why=str(error))
+        else:
+            logs.say("budgets rebuilt", spent_from=self._treasury.rebuild(plan, spent, now_ns))
 
     # What the admin port asks.
 
@@ -258,7 +273,7 @@ async def serve(path: Path, policy: Policy, since: Fingerprint) -> None:
         board = Board.create(directory / "board", workers, len(policy.backends))
         prefixes = _open_prefixes(directory / "prefixes", policy, board)
         recorder = Recorder(directory / JOURNAL, "supervisor", logs.say)
-        treasury = Treasury(directory / "budgets", recorder.bury)
+        treasury = Treasury(directory / BUDGETS, recorder.bury)
         books = Bookkeeping(directory, policy.state.ledger_url, logs.say)
     except OSError as error:
         raise StartError(f"The state directory {directory} can't be written: {error.strerror}.") from None

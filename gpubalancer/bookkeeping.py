@@ -59,15 +59,19 @@ class Bookkeeping:
             StoreError: the database can't be used now.
         """
         query = query_of(by, tenant, since)
-        return await self._inside(self._ledger.usage(query))
+        return await self.ask(lambda ledger: ledger.usage(query))
+
+    async def ask(self, question: Callable[[Ledger], Coroutine[Any, Any, T]]) -> T:
+        """What the ledger says to a question, asked in its thread."""
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(question(self._ledger), self._loop))
 
     async def stop(self) -> None:
         """Take in the last lines, and disconnect."""
         self._running.cancel()
         with contextlib.suppress(StoreError, OSError, TimeoutError):
-            await self._inside(asyncio.wait_for(self._ledger.catch_up(), LAST_S))
+            await self.ask(lambda ledger: asyncio.wait_for(ledger.catch_up(), LAST_S))
         with contextlib.suppress(StoreError, OSError):
-            await self._inside(self._ledger.close())
+            await self.ask(lambda ledger: ledger.close())
         self._loop.call_soon_threadsafe(self._loop.stop)
         await asyncio.to_thread(self._thread.join)
         self._loop.close()
@@ -86,6 +90,3 @@ class Bookkeeping:
     def faults(self) -> dict[str, int]:
         """Lines that were cut off and lines that said nothing, since the start."""
         return {"torn": self._ledger.torn, "damaged": self._ledger.damaged}
-
-    async def _inside(self, work: Coroutine[Any, Any, T]) -> T:
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))

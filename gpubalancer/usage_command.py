@@ -19,6 +19,7 @@ from gpubalancer.ledger.report import QueryError, as_csv, as_table, query_of
 from gpubalancer.ledger.store import BYS, Query, StoreError
 from gpubalancer.ledger.verify import BudgetCheck, Verdict, verify
 from gpubalancer.policy.schema import Policy
+from gpubalancer.reconciling import budget_check
 
 LoadPolicy = Callable[[Path], Policy]
 """Reads a policy file or ends the program."""
@@ -31,7 +32,7 @@ class _Asked:
     verifies: bool
 
 
-def usage_command(load: LoadPolicy, budgets: Callable[[Policy], BudgetCheck] | None = None) -> click.Command:
+def usage_command(load: LoadPolicy, budgets: Callable[[Policy], BudgetCheck] = budget_check) -> click.Command:
     """The command.
 
     Arguments:
@@ -59,7 +60,9 @@ def usage_command(load: LoadPolicy, budgets: Callable[[Policy], BudgetCheck] | N
             raise click.ClickException(f"there is no state directory {directory}: nothing was ever served from here")
         try:
             ledger = ledger_of(directory, url, _tell)
-            report, verdict = asyncio.run(_answer(ledger, directory, asked, budgets and budgets(policy)))
+            # The budgets are looked at before the journal is taken in: what they have been charged is then in it.
+            check = budgets(policy) if verifies else None
+            report, verdict = asyncio.run(_answer(ledger, directory, asked, check))
         except (StoreError, OSError) as error:
             raise click.ClickException(str(error)) from None
         click.echo(_written(report, asked, verdict))
@@ -70,13 +73,13 @@ def usage_command(load: LoadPolicy, budgets: Callable[[Policy], BudgetCheck] | N
 
 
 async def _answer(
-    ledger: Ledger, directory: Path, asked: _Asked, budgets: BudgetCheck | None
+    ledger: Ledger, directory: Path, asked: _Asked, check: BudgetCheck | None
 ) -> tuple[dict[str, Any], Verdict | None]:
     await ledger.open()
     try:
         await ledger.catch_up()
         report = await ledger.usage(asked.query)
-        verdict = await verify(directory / JOURNAL, ledger.store, budgets) if asked.verifies else None
+        verdict = await verify(directory / JOURNAL, ledger.store, check) if asked.verifies else None
     finally:
         await ledger.close()
     return report, verdict

@@ -35,16 +35,17 @@ TOP: Mapping[str, frozenset[str]] = {
     "__main__": frozenset(("cli",)),
     "logs": frozenset(("domain",)),
     "demo": frozenset(),
-    "usage_command": frozenset(("ledger", "policy")),
+    "usage_command": frozenset(("ledger", "policy", "reconciling")),
     "recording": frozenset(("board", "domain", "ledger")),
     "bookkeeping": frozenset(("ledger",)),
+    "reconciling": frozenset(("board", "brain", "domain", "ledger", "policy")),
     "inquiry": frozenset(("board", "brain", "control", "domain", "policy", "proxy")),
     "sensing": frozenset(("board", "domain", "policy", "telemetry", "wire")),
     "explain_command": frozenset(("brain", "control", "domain", "policy")),
     "cli": frozenset(
         ("app", "control", "demo", "explain_command", "logs", "policy", "sim", "telemetry", "usage_command", PACKAGE)
     ),
-    "app": frozenset((*MAY_IMPORT, "bookkeeping", "inquiry", "logs", "recording", "sensing")) - {"sim"},
+    "app": frozenset((*MAY_IMPORT, "bookkeeping", "inquiry", "logs", "reconciling", "recording", "sensing")) - {"sim"},
 }
 """Modules above the layers; `app` alone joins them."""
 

@@ -166,9 +166,14 @@ class BudgetFile:
         """The id of the budget that a row belongs to."""
         return layout.ID.pack(self.cells[self._cell(row)], self.cells[self._cell(row) + 1])
 
+    def born_ns(self, row: int) -> int:
+        """Since when the budget is counted; 0 if that is all of its window."""
+        return self.cells[self._cell(row) + layout.BORN_CELL]
+
     def put(self, terms: Terms, state: State) -> None:
         """Set a budget's state, as when it is rebuilt from the ledger."""
         (row,) = self.place([terms])
+        self.cells[self._cell(row) + layout.BORN_CELL] = 0
         root = self.root(row)
         self.lock(root)
         STATE.pack_into(self.memory, self.state_at(row), *state)
@@ -302,6 +307,7 @@ class BudgetFile:
             STATE.pack_into(self.memory, self.state_at(row), *NEW)
             low, high = layout.cells_of(terms.id)
             self.cells[at + layout.LINK_CELL] = self.cells[at + layout.PENDING_CELL] = 0
+            self.cells[at + layout.BORN_CELL] = self.now_ns()
             self.cells[at + 1] = high
             self.cells[at] = low
         return row

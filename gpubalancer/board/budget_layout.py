@@ -48,6 +48,8 @@ stand limit and period of a bucket, or 1 and 0."""
 KEEP = struct.Struct("<3q")
 WANTED_CELL = 12
 """Of a root: somebody waits for its lock."""
+BORN_CELL = 13
+"""When the row was made, in nanoseconds since 1970; 0 if it was made for all of its window."""
 ID = struct.Struct("<2q")
 STATE = struct.Struct("<5q")
 STATE_AT = STATE_CELL * CELL_BYTES

@@ -6,7 +6,7 @@ that no backend had is given back whole, one that was sent is charged for its pr
 that was already being settled gets what it was to get.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -105,21 +105,24 @@ def _has_requests(path: Path) -> bool:
     return any(memoryview(data)[: len(data) // SLOT_BYTES * SLOT_BYTES].cast("q")[::SLOT_CELLS])
 
 
-def rebuild(file: BudgetFile, budgets: Iterable[Terms], spent: Callable[[Terms, int], int], now_ns: int) -> int:
+def counts_since_ns(terms: Terms, now_ns: int) -> int:
+    """From when on spending still counts: a window's start, or, for a bucket, as long ago as it takes to fill."""
+    limit, period_ns = terms.refill
+    return now_ns - terms.capacity * period_ns // limit if period_ns else terms.at(NEW, now_ns)[2]
+
+
+def rebuild(file: BudgetFile, budgets: Iterable[Terms], spent: Mapping[bytes, int], now_ns: int) -> int:
     """Fill a file that was begun anew from the ledger; returns how many budgets have been spent from.
 
-    `spent` tells how much was spent of a budget since an instant: the start of its window, or, for a bucket, as long
-    ago as it takes to fill. What a bucket regained in between is not known and not given.
+    `spent` tells by id how much was spent of a budget since `counts_since_ns`. What a bucket regained in between is not
+    known and not given.
     """
     count = 0
     for terms in budgets:
-        state, (limit, period_ns) = terms.at(NEW, now_ns), terms.refill
-        if terms.unit == "concurrent":
-            continue
-        since_ns = now_ns - terms.capacity * period_ns // limit if period_ns else state[2]
-        amount = spent(terms, since_ns)
-        if amount > 0:
-            file.put(terms, terms.settle(state, 0, amount if not period_ns else min(amount, terms.capacity)))
+        amount, is_bucket = spent.get(terms.id, 0), terms.refill[1] > 0
+        if amount > 0 and terms.unit != "concurrent":
+            state = terms.at(NEW, now_ns)
+            file.put(terms, terms.settle(state, 0, min(amount, terms.capacity) if is_bucket else amount))
             count += 1
     return count
 

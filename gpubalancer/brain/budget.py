@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from gpubalancer.domain.budget import MILLION, SCALE, Claims, Refusal, Spending, Terms, Window
 from gpubalancer.domain.errors import RequestError
+from gpubalancer.domain.outcome import NOBODY
 from gpubalancer.domain.work import Work
 from gpubalancer.policy.backends import TokenPrice
 from gpubalancer.policy.budget_checks import lineage
@@ -39,6 +40,7 @@ class BudgetPlan:
         self._tenants = {tenant.name: tenant for tenant in policy.tenants}
         self._paying = {tenant.name for tenant in policy.tenants if self._any_budget(tenant)}
         self._keys = {key.digest: key for tenant in policy.tenants for key in tenant.keys if key.budgets}
+        self._digests = {digest[:4].hex(): digest for digest in self._keys}
         self._terms: dict[tuple[str, str], tuple[tuple[Budget, Terms], ...]] = {}
         self._claims: dict[tuple[str, bytes | None, str | None], Claims | None] = {}
         self._beyond: dict[tuple[str, bytes | None, str | None], Claims | None] = {}
@@ -59,6 +61,10 @@ class BudgetPlan:
                 self._claims.clear()
             self._claims[asked] = self._find(*asked)
         return self._claims[asked]
+
+    def claims_of_record(self, tenant: str, model: str, key_id: str) -> Claims | None:
+        """The claims of a request as it stands in the ledger, which has `-` for no model and of keys what is told."""
+        return self.claims(tenant, model if model != NOBODY else None, self._digests.get(key_id))
 
     def beyond(self, tenant: str, model: str | None, key: bytes | None = None) -> Claims | None:
         """The claims of a request that was downgraded because a budget was spent.

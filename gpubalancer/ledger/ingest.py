@@ -94,6 +94,7 @@ class Ledger:
         self._at: dict[str, int] = {}
         self._finished: set[str] = set()
         self._unreadable: set[str] = set()
+        self._turn = asyncio.Lock()
         self._healing = asyncio.Lock()
         self._openings = 0
         self._trouble = ""
@@ -131,8 +132,6 @@ class Ledger:
         Errors:
             StoreError: the database can't be used now.
         """
-        if not self._openings:
-            await self.open()
         await self.catch_up()
         if today > self._tidied:
             await self.tidy(today)
@@ -143,18 +142,21 @@ class Ledger:
         await self.store.close()
 
     async def catch_up(self) -> int:
-        """Take in whatever whole lines there are; returns how many those were.
+        """Take in whatever whole lines there are, after connecting if need be; returns how many those were.
 
         Errors:
             StoreError: the database can't be used now; what is in is in.
         """
-        before, openings = self.lines, self._openings
-        try:
-            await self._catch_up()
-        except DamagedStoreError as error:
-            await self._set_aside(error, openings)
-            await self._catch_up()
-        return self.lines - before
+        async with self._turn:
+            if not self._openings:
+                await self.open()
+            before, openings = self.lines, self._openings
+            try:
+                await self._catch_up()
+            except DamagedStoreError as error:
+                await self._set_aside(error, openings)
+                await self._catch_up()
+            return self.lines - before
 
     async def usage(self, query: Query) -> dict[str, Any]:
         """What was spent, as `report.usage` has it.

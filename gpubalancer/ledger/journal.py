@@ -28,6 +28,7 @@ KEPT_BYTES = 8 << 20
 DAY_NS = 86_400 * 1_000_000_000
 LOOK_NS = 1_000_000_000
 """How often a writer looks whether somebody has removed its segment."""
+_NEWLINE = 0x0A
 
 
 class JournalFullError(Exception):
@@ -78,6 +79,7 @@ class Journal:
         self._size_bytes = 0
         self._ends_ns = self._look_ns = 0
         self._kept = bytearray()
+        self._in_line = False
         self._reason = ""
 
     def __repr__(self) -> str:
@@ -136,19 +138,22 @@ class Journal:
         while kept:
             count = os.write(self._fd, kept)
             self._size_bytes += count
+            self._in_line = kept[count - 1] != _NEWLINE
             del kept[:count]
 
     def _is_over(self) -> bool:
         """True between two lines when the segment is full, its day is over, or somebody removed it."""
-        if self.is_full:
+        if self._in_line:
             return False
         now_ns = self._clock_ns()
         if self._size_bytes >= self._segment_bytes or now_ns >= self._ends_ns:
             return True
         if 0 <= self._look_ns - now_ns <= LOOK_NS:
             return False
+        if os.fstat(self._fd).st_nlink == 0:
+            return True
         self._look_ns = now_ns + LOOK_NS
-        return os.fstat(self._fd).st_nlink == 0
+        return False
 
     def _begin(self) -> None:
         now_ns = self._clock_ns()

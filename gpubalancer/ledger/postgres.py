@@ -15,7 +15,7 @@ from typing import Any
 from gpubalancer.ledger import schema
 from gpubalancer.ledger.schema import numbered
 from gpubalancer.ledger.segments import Part
-from gpubalancer.ledger.store import NewerStoreError, Query, SegmentState, StoreError, Totals
+from gpubalancer.ledger.store import NewerStoreError, Query, SegmentState, StoreError, Taken, Totals
 from gpubalancer.ledger.sums import Sums
 
 CONNECT_S = 5.0
@@ -84,6 +84,12 @@ class PostgresStore:
         async with self._transaction() as connection:
             rows = await connection.fetch(numbered(statement), *values)
         return [schema.usage_row(query, tuple(row)) for row in rows]
+
+    async def taken(self, since_us: int, until_us: int, spared_millionths: int) -> list[Taken]:
+        """What was taken in some time. See `Store.taken`."""
+        async with self._transaction() as connection:
+            rows = await connection.fetch(numbered(schema.TAKEN), spared_millionths, since_us, until_us)
+        return [schema.taken_row(tuple(row)) for row in rows]
 
     async def totals(self) -> Totals:
         """Everything, as of one moment."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from gpubalancer.ledger.records import Entry
 from gpubalancer.ledger.segments import Part
-from gpubalancer.ledger.store import By, Query, SegmentState
+from gpubalancer.ledger.store import By, Query, SegmentState, Taken
 from gpubalancer.ledger.sums import NOTHING, Group, Sums, roll_up, sums_of, total
 
 ENTRY_COLUMNS = tuple(each.name for each in fields(Entry))
@@ -91,6 +91,11 @@ TOTALS = (
     f"SELECT {_COUNTED}, {_ENTRIES_ADDED} FROM entries",
 )
 """In the order of the fields of `Totals`."""
+TAKEN = (
+    f"SELECT tenant, key_id, model, {_COUNTED}, {_ENTRIES_ADDED}, "
+    "CAST(COALESCE(SUM(cached_tokens * CAST(? AS BIGINT) / 1000000), 0) AS BIGINT) "
+    "FROM entries WHERE at_us >= ? AND at_us < ? GROUP BY tenant, key_id, model"
+)
 FORGET_ENTRIES = "DELETE FROM entries WHERE segment = (SELECT id FROM segments WHERE name = ?)"
 FORGET_SEGMENT = "UPDATE segments SET is_forgotten = 1 WHERE name = ?"
 OLD_ROLLUPS = f"SELECT {_ADDED} FROM rollups WHERE day < ?"
@@ -116,6 +121,11 @@ def usage_row(query: Query, row: Sequence[Any]) -> tuple[tuple[str, ...], Sums]:
     """A row that the statement gave."""
     width = len(query.by)
     return tuple(row[:width]), Sums(*row[width:])
+
+
+def taken_row(row: Sequence[Any]) -> Taken:
+    """A row of `TAKEN`."""
+    return Taken(row[0], row[1], row[2], Sums(*row[3:-1]), row[-1])
 
 
 def segment_state(row: Sequence[Any]) -> SegmentState:

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from gpubalancer.ledger import schema
 from gpubalancer.ledger.segments import Part
-from gpubalancer.ledger.store import DamagedStoreError, NewerStoreError, Query, SegmentState, StoreError, Totals
+from gpubalancer.ledger.store import DamagedStoreError, NewerStoreError, Query, SegmentState, StoreError, Taken, Totals
 from gpubalancer.ledger.sums import Sums
 
 BUSY_S = 10.0
@@ -54,6 +54,10 @@ class SqliteStore:
     async def usage(self, query: Query) -> list[tuple[tuple[str, ...], Sums]]:
         """The sums by the values of `query.by`."""
         return await self._run(self._usage, query)
+
+    async def taken(self, since_us: int, until_us: int, spared_millionths: int) -> list[Taken]:
+        """What was taken in some time. See `Store.taken`."""
+        return await self._run(self._taken, since_us, until_us, spared_millionths)
 
     async def totals(self) -> Totals:
         """Everything, after a check of the file itself."""
@@ -127,6 +131,10 @@ class SqliteStore:
 
     def _usage(self, query: Query) -> list[tuple[tuple[str, ...], Sums]]:
         return [schema.usage_row(query, row) for row in self._connected.execute(*schema.usage_statement(query))]
+
+    def _taken(self, since_us: int, until_us: int, spared_millionths: int) -> list[Taken]:
+        rows = self._connected.execute(schema.TAKEN, (spared_millionths, since_us, until_us))
+        return [schema.taken_row(row) for row in rows]
 
     def _totals(self) -> Totals:
         with _transaction(self._connected) as connection:

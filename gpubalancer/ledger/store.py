@@ -67,6 +67,20 @@ class SegmentState(NamedTuple):
     sums: Sums
 
 
+class Taken(NamedTuple):
+    """What the requests of one tenant, key and model took, of those that ended in some time.
+
+    Attributes:
+        spared_tokens: of the cached prompt tokens, those that are not charged; rounded down for each request.
+    """
+
+    tenant: str
+    key_id: str
+    model: str
+    sums: Sums
+    spared_tokens: int
+
+
 class Totals(NamedTuple):
     """The same amounts, counted in several ways.
 
@@ -110,6 +124,12 @@ class Store(Protocol):
 
     async def usage(self, query: Query) -> list[tuple[tuple[str, ...], Sums]]:
         """The sums by the values of `query.by`, in no order."""
+
+    async def taken(self, since_us: int, until_us: int, spared_millionths: int) -> list[Taken]:
+        """What was taken from one instant on until before another (microseconds since 1970), from the entries.
+
+        `spared_millionths` is the part of a cached prompt token that is not charged.
+        """
 
     async def totals(self) -> Totals:
         """Everything, for verification; reads all that there is."""

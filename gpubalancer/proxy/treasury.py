@@ -2,12 +2,12 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from gpubalancer.board.budget_file import BudgetFile
 from gpubalancer.board.budget_locks import BusyError
-from gpubalancer.board.budget_recovery import Left, dead_workers, recover
+from gpubalancer.board.budget_recovery import Left, dead_workers, rebuild, recover
 from gpubalancer.brain.budget import BudgetPlan
 from gpubalancer.domain.budget import standing
 from gpubalancer.domain.outcome import Outcome
@@ -55,6 +55,14 @@ class Treasury:
     def adopt(self, policy: Policy) -> None:
         """Know these budgets."""
         self._plan = BudgetPlan(policy)
+
+    def now_ns(self) -> int:
+        """The budgets' time."""
+        return self._file.now_ns()
+
+    def rebuild(self, plan: BudgetPlan, spent: Mapping[bytes, int], now_ns: int) -> int:
+        """Fill budgets that were set aside from the ledger, before a worker starts; returns how many that were."""
+        return rebuild(self._file, plan.every(), spent, now_ns)
 
     def recover(self) -> list[Outcome]:
         """Settle and record what dead workers had in flight. Call it before a worker starts.

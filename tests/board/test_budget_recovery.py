@@ -7,7 +7,7 @@ import pytest
 from gpubalancer.board import budget_layout as layout
 from gpubalancer.board.board import BoardError
 from gpubalancer.board.budget_file import BudgetFile
-from gpubalancer.board.budget_recovery import Left, dead_workers, rebuild, recover
+from gpubalancer.board.budget_recovery import Left, counts_since_ns, dead_workers, rebuild, recover
 from gpubalancer.board.budget_slots import slots_path
 from gpubalancer.domain.budget import NOTHING, Claims, Spending, Terms
 from tests.board.budget_terms import bucket, claims, gauge, held, till, window
@@ -143,8 +143,10 @@ def test_a_file_is_rebuilt_from_what_the_ledger_says(tmp_path: Path) -> None:
     """Windows exactly; buckets at least as far as they can be spent; what is in flight is known by nobody."""
     file = BudgetFile.create(tmp_path / "budgets")
     budgets = [window("w", 100, 1000), bucket("b", 10, 1000, burst=20), gauge("g", 5), window("unused", 5, 1000)]
-    ledger = {(budgets[0].id, 7000): 130, (budgets[1].id, 5500): 90, (budgets[3].id, 7000): 0}
-    assert rebuild(file, budgets, lambda terms, since_ns: ledger[terms.id, since_ns], 7500) == 2
+    assert [counts_since_ns(terms, 7500) for terms in (*budgets[:2], budgets[3])] == [7000, 5500, 7000]
+    ledger = {budgets[0].id: 130, budgets[1].id: 90, budgets[3].id: 0}
+    assert rebuild(file, budgets, ledger, 7500) == 2
+    assert file.born_ns(file.find(budgets[0].id) or 0) == 0
     left = [terms.remaining(file.state(file.find(terms.id) or 0)) for terms in budgets[:2]]
     assert left == [-30, 0]
     assert file.find(budgets[2].id) is None

@@ -167,6 +167,21 @@ def test_a_removed_segment_is_replaced(tmp_path: Path) -> None:
     assert ids(tmp_path) == ["d1"]
 
 
+def test_a_removed_segment_is_replaced_once_there_is_room(tmp_path: Path) -> None:
+    """Lines that were kept because no new one could be begun don't go into the one without a name."""
+    directory = tmp_path / "journal"
+    journal = Journal(directory, "1")
+    journal.append(encode(entry(0)))
+    list_segments(directory)[0].unlink()
+    directory.rmdir()
+    with pytest.raises(JournalFullError):
+        journal.append(encode(entry(1)))
+    directory.mkdir()
+    assert journal.flush()
+    journal.close()
+    assert ids(directory) == ["d1"]
+
+
 @pytest.mark.parametrize("worker", ["", "a-b", "../x", "a b"])
 def test_a_worker_has_a_name_for_files(tmp_path: Path, worker: str) -> None:
     """Names are letters and digits, so that a segment's name can be taken apart."""

@@ -7,7 +7,7 @@ import pytest
 
 from gpubalancer.ledger.records import Entry
 from gpubalancer.ledger.segments import Damage, Part
-from gpubalancer.ledger.store import BYS, DamagedStoreError, NewerStoreError, Query, Store, StoreError
+from gpubalancer.ledger.store import BYS, DamagedStoreError, NewerStoreError, Query, Store, StoreError, Taken
 from gpubalancer.ledger.sums import NOTHING, Sums, roll_up, sums_of, total
 from tests.ledger.conftest import NewStore
 from tests.ledger.entries import entry
@@ -56,6 +56,26 @@ def test_a_query_narrows(new_store: NewStore) -> None:
         until = await store.usage(Query((), until=date(2026, 11, 24)))
         assert until == [((), total(map(sums_of, [*FIRST, SECOND[1]])))]
         assert await store.usage(Query(("day",), tenant="'; DROP TABLE rollups; --")) == []
+        await store.close()
+
+    asyncio.run(main())
+
+
+def test_what_was_taken_is_told_from_instant_to_instant(new_store: NewStore) -> None:
+    """By tenant, key and model, with what cached tokens spare rounded down for each request."""
+
+    async def main() -> None:
+        store = new_store()
+        await store.open()
+        cached = [entry(number, key_id="k", cached_tokens=5) for number in range(4)]
+        assert await store.add(part("a", 0, [*cached, entry(4, tenant="other")]))
+        first_us = cached[0].at_us
+        found = sorted(await store.taken(first_us + 1, first_us + 5, 750_000))
+        assert found == [
+            Taken("other", "-", "llama", sums_of(entry(4)), 0),
+            Taken("team", "k", "llama", total(map(sums_of, cached[1:])), 9),
+        ]
+        assert await store.taken(first_us + 5, first_us + 9, 0) == []
         await store.close()
 
     asyncio.run(main())

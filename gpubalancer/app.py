@@ -89,6 +89,7 @@ class Balancer:
             self._decisions.extend,
             self._tell_buried,
             self._answer_usage,
+            self._connect_failed,
             treasury,
         )
         self._reloader = Reloader(policy, lambda: load(path, os.environ), self._apply, _compare)
@@ -234,6 +235,9 @@ class Balancer:
 
     def _what_servers_said(self) -> dict[str, Discovery]:
         return {name: Discovery(found.models, found.engine, found.kind) for name, found in self._discovered.items()}
+
+    def _connect_failed(self, backend: str) -> None:
+        self._senses.connect_failed(backend)
 
     def _sources(self) -> Sources:
         board, supervisor, reloader = self._board, self._supervisor, self._reloader

@@ -76,6 +76,10 @@ class Senses:
         self.columns.keep(read, {gpu.name for gpu in gpus} | mapped | set(self._here))
         self._changed.set()
 
+    def connect_failed(self, name: str) -> None:
+        """A worker could not connect to a backend: probe it at once."""
+        self._prober.connect_failed(name)
+
     async def run(self) -> None:
         """Look until cancelled."""
         async with asyncio.TaskGroup() as group:
@@ -109,6 +113,7 @@ class Senses:
         row = self._board.row(name)
         if row is not None:
             self._board.up[row] = 1 if health.up else 0
+            self._board.reachable[row] = 1 if health.reachable else 0
             self._board.probed_s[row] = time.time()
             if not health.up:
                 self.columns.record_down(name)

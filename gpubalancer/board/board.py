@@ -53,7 +53,8 @@ class Board:
     has.
 
     Attributes:
-        up, draining, live: 1 or 0. `live`: the row is a backend's.
+        up, reachable, draining, live: 1 or 0. `reachable`: probes can connect, whatever they are told. `live`: the row
+            is a backend's.
         probed_s: wall time of the last probe; 0 if never.
         running, waiting: requests in the engine, all clients together, by its own account; NaN if it does not tell.
         kv_used_fraction: share of its key-value cache in use; NaN if it does not tell.
@@ -91,6 +92,7 @@ class Board:
         self._name: NDArray[np.bytes_] = shared["name"]
         self.live: NDArray[np.uint8] = shared["live"]
         self.up: NDArray[np.uint8] = shared["up"]
+        self.reachable: NDArray[np.uint8] = shared["reachable"]
         self.draining: NDArray[np.uint8] = shared["draining"]
         self.probed_s: NDArray[np.float64] = shared["probed_s"]
         self.running: NDArray[np.float64] = shared["running"]

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 MAGIC = b"gpubalbd"
-VERSION = 4
+VERSION = 5
 WORKERS_LIMIT = 64
 WORKER_ROWS = 2 * WORKERS_LIMIT
 """Rows in every file, used or not, 5.5 MiB at 1,024 backends: as many workers of a dead supervisor may still live."""
@@ -86,6 +86,7 @@ COLUMNS = (
     Column("name", f"S{NAME_BYTES}", "supervisor"),
     Column("live", np.uint8, "supervisor"),
     Column("up", np.uint8, "supervisor"),
+    Column("reachable", np.uint8, "supervisor"),
     Column("draining", np.uint8, "supervisor"),
     Column("probed_s", np.float64, "supervisor"),
     # The engine's own view, NaN for what it does not tell, as of `scraped_s`.

@@ -70,6 +70,12 @@ class Fleet:
         """The inverse of `rows`."""
         return {row: index for index, row in enumerate(self.rows.tolist())}
 
+    @cached_property
+    def pools(self) -> NDArray[np.intp]:
+        """For each backend the number of its pool: those that serve the same models are one."""
+        numbers: dict[frozenset[str], int] = {}
+        return np.array([numbers.setdefault(frozenset(each), len(numbers)) for each in self.served], dtype=np.intp)
+
     def resolve(self, asked: str) -> str | None:
         """The public name of a model that a client asked for; None if nobody serves it."""
         name = self.aliases.get(asked, asked)

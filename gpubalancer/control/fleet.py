@@ -28,6 +28,7 @@ class Discovered(Protocol):
 
 
 _NOWHERE: Mapping[str, Any] = {
+    "state": "down",
     "up": False,
     "draining": False,
     "probed_s": None,
@@ -74,6 +75,7 @@ def _live(board: Board, row: int | None, now_s: float) -> dict[str, Any]:
         return {**_NOWHERE}
     by_worker = [int(count) for count in board.in_flight[:, row]]
     return {
+        "state": _state(board, row),
         "up": bool(board.up[row]),
         "draining": bool(board.draining[row]),
         "probed_s": float(board.probed_s[row]) or None,
@@ -82,6 +84,17 @@ def _live(board: Board, row: int | None, now_s: float) -> dict[str, Any]:
         "engine_says": _engine(board, row, now_s) if board.scraped_s[row] else None,
         "hardware": _hardware(board, row, now_s) if board.gpu_at_s[row] else None,
     }
+
+
+def _state(board: Board, row: int) -> str:
+    """In one word why it gets new requests, or none: the first that holds of what `brain/constraints` would object."""
+    if board.loaded[row] & Loaded.LOADING:
+        return "loading"
+    if board.loaded[row] & Loaded.SLEEPING:
+        return "sleeping"
+    if not board.up[row]:
+        return "down"
+    return "draining" if board.draining[row] or board.hardware[row] == Hardware.FAULTY else "ready"
 
 
 def _engine(board: Board, row: int, now_s: float) -> dict[str, Any]:

@@ -10,11 +10,11 @@ import numpy as np
 
 from gpubalancer.brain.calibrate import Sample, sample_of
 from gpubalancer.brain.fleet import Flags
-from gpubalancer.brain.health import Health
+from gpubalancer.brain.health import UNAVAILABLE, Health
 from gpubalancer.brain.price import Rates, rates_of
 from gpubalancer.brain.retry import backoff_s, may_retry
 from gpubalancer.domain.audit import Predicted
-from gpubalancer.domain.errors import RequestError
+from gpubalancer.domain.errors import FAILURES, Blame, RequestError
 from gpubalancer.domain.outcome import NOBODY, Outcome
 from gpubalancer.domain.work import Work
 from gpubalancer.proxy.answers import id_line
@@ -42,6 +42,8 @@ class Courier:
     """Our name in Via: `1.1 ` and a pseudonym."""
     on_sample: Callable[[Sample], None]
     """Gets what each streamed answer showed of its backend's speed."""
+    on_unreachable: Callable[[str], None] = lambda _: None
+    """Gets the name of a backend that was ejected because it can't be connected to."""
     asking: Asking = field(default_factory=Asking)
 
     async def deliver(self, exchange: Exchange, generation: Generation, asked: Asked, outcome: Outcome) -> None:
@@ -60,10 +62,11 @@ class Courier:
             attempt = Attempt(generation.pools[place.index], self.clock)
             try:
                 await self._try(exchange, generation, asked, outcome, place, attempt)
+                self._judge(place, outcome)
                 self._learn(place, asked, outcome)
                 return
             except UpstreamError as error:
-                failure = self._note(error, place, outcome)
+                failure = self._note(error, place, asked, outcome)
                 again = not exchange.began and may_retry(attempt.failed(error), retries.after_send)
                 if not again or outcome.attempts >= retries.attempts:
                     raise failure from error
@@ -109,10 +112,24 @@ class Courier:
         except RequestError as error:
             raise failure or error from None
 
-    def _note(self, error: UpstreamError, place: Place, outcome: Outcome) -> RequestError:
-        """Hold a failed try against its backend, unless the connection was merely stale."""
-        if not (error.reused and error.silent and not error.timed_out):
-            self.health.failed(place.lease.row, self.clock())
+    def _judge(self, place: Place, outcome: Outcome) -> None:
+        """Hold the answer's end for or against its backend."""
+        if outcome.status in UNAVAILABLE:
+            self.health.failed(place.lease.row, self.clock(), "unavailable")
+        elif not outcome.reason:
+            self.health.served(place.lease.row)
+        elif FAILURES[outcome.reason].blame is Blame.BACKEND:
+            self.health.failed(place.lease.row, self.clock(), "cut")
+
+    def _note(self, error: UpstreamError, place: Place, asked: Asked, outcome: Outcome) -> RequestError:
+        """Hold a failed try against its backend, unless the connection was merely stale or the client in a hurry."""
+        is_stale, now_s = error.reused and error.silent and not error.timed_out, self.clock()
+        is_hurried = error.timed_out and now_s >= asked.work.deadline_s
+        if error.phase == "connect":
+            if self.health.failed(place.lease.row, now_s, "unreachable"):
+                self.on_unreachable(outcome.backend)
+        elif not is_stale and not is_hurried:
+            self.health.failed(place.lease.row, now_s, "broken")
         outcome.detail = f"{outcome.backend}: {error}"
         if error.timed_out and error.phase != "connect":
             return RequestError("timed_out", "The backend did not answer in time.")
@@ -131,7 +148,8 @@ class Courier:
             head, refusal = await self._answer(exchange, generation, asked, outcome, place, attempt)
         finally:
             outcome.sent_s = attempt.sent_s
-        self.health.answered(place.lease.row)
+        if head.status not in UNAVAILABLE:
+            self.health.answered(place.lease.row)
         outcome.status = head.status
         own_lines = self._own_lines(outcome, head)
         if asked.payment is not None:

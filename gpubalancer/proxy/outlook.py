@@ -17,6 +17,7 @@ from gpubalancer.board.prefixes import Prefixes
 from gpubalancer.brain.fleet import Flags
 from gpubalancer.brain.live import Cells, Live
 from gpubalancer.brain.method import FEW
+from gpubalancer.brain.panic import in_panic
 from gpubalancer.brain.prefix import CacheShares, foreseen_tokens
 from gpubalancer.brain.reckon import Others, believed_speed, reckon_others
 from gpubalancer.domain.work import Work
@@ -132,8 +133,11 @@ class Outlook:
         """Look at what changes seldom."""
         board, rows = self._board, judge.fleet.rows
         self._judge, self._looked_s = judge, now_s
-        up = (board.up[rows] != 0) & ((board.loaded[rows] & _NOT_SERVING) == 0)
+        serving = (board.loaded[rows] & _NOT_SERVING) == 0
         draining = (board.draining[rows] != 0) | (board.hardware[rows] == Hardware.FAULTY)
+        up = (board.up[rows] != 0) & serving
+        if not up.all():
+            up = in_panic(judge.fleet.pools, up, draining, (board.reachable[rows] != 0) & serving)
         scraped_s, gpu_at_s = board.scraped_s[rows], board.gpu_at_s[rows]
         self._others = speed = None
         if scraped_s.any():

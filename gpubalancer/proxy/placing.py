@@ -167,6 +167,8 @@ class Placer:
             row = int(fleet.rows[choice.index])
             lease = self._slots.take(row, int(fleet.slots[choice.index]))
             if lease is not None:
+                if not self._health.all_well:
+                    self._health.sent(row, now_s)
                 fresh_tokens = work.prompt_tokens - (choice.forecast.load.cached_tokens if choice.forecast else 0.0)
                 burden = self._burdens.add(row, max(0, int(fresh_tokens)), work.prompt_tokens + work.output_tokens // 2)
                 foreseen = cached.foreseen.get(choice.index, 0.0) if cached is not None else 0.0

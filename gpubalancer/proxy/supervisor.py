@@ -99,6 +99,7 @@ class Supervisor:
         on_decisions: Callable[[list[dict[str, Any]]], None],
         on_buried: Callable[[Outcome], None],
         answer_usage: Callable[[Message], Awaitable[Message]],
+        on_unreachable: Callable[[str], None],
         treasury: Treasury,
     ) -> None:
         self.restarts = 0
@@ -109,6 +110,7 @@ class Supervisor:
         self._on_decisions = on_decisions
         self._on_buried = on_buried
         self._answer_usage = answer_usage
+        self._on_unreachable = on_unreachable
         self._treasury = treasury
         self._answering: set[asyncio.Task[None]] = set()
         self._seats = [Seat(index, listener) for index, listener in enumerate(listeners)]
@@ -308,6 +310,8 @@ class Supervisor:
                 self._tell_all({"kind": "measured", "backends": news})
             seat.connections = message["connections"]
             seat.lines_dropped, seat.records_lost = message["lines_dropped"], message["records_lost"]
+        elif message["kind"] == "unreachable":
+            self._on_unreachable(message["backend"])
         elif message["kind"] == "usage":
             answering = asyncio.create_task(self._answer(seat, message))
             self._answering.add(answering)

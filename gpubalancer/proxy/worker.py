@@ -190,7 +190,15 @@ class Worker:
         self._cashier = Cashier(store, self._records, refuses_unrecorded=refuses)
         self._service = Service(
             generation,
-            Courier(placer, health, self._clock, random, post.via, self._samples.append),
+            Courier(
+                placer,
+                health,
+                self._clock,
+                random,
+                post.via,
+                self._samples.append,
+                on_unreachable=self._tell_unreachable,
+            ),
             self._study,
             self._cashier,
             self._usage_desk,
@@ -218,6 +226,10 @@ class Worker:
         )
 
     # Reports.
+
+    def _tell_unreachable(self, backend: str) -> None:
+        """Have the supervisor look at a backend at once."""
+        self._tell({"kind": "unreachable", "backend": backend})
 
     def _record(self, outcome: Outcome) -> None:
         self._ended.append(outcome)

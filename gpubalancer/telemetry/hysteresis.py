@@ -25,6 +25,7 @@ class Health:
         successes: probes that succeeded, in a row, while down.
         reported: a worker could not connect since the last success.
         proven: it was up at some time.
+        reachable: at the last probe it took a connection, whatever it said then.
     """
 
     up: bool = False
@@ -33,17 +34,18 @@ class Health:
     successes: int = 0
     reported: bool = False
     proven: bool = False
+    reachable: bool = False
 
-    def probed(self, alive: bool, now_s: float) -> "Health":
-        """After a probe that ended at `now_s`."""
+    def probed(self, alive: bool, now_s: float, reachable: bool = True) -> "Health":
+        """After a probe that ended at `now_s`; `reachable`: it could connect."""
         if not alive:
-            return _judged(replace(self, failures=self.failures + 1, successes=0), now_s)
+            return _judged(replace(self, failures=self.failures + 1, successes=0, reachable=reachable), now_s)
         if self.up:
-            return replace(self, failures=0, reported=False)
+            return replace(self, failures=0, reported=False, reachable=True)
         successes = self.successes + 1
         if successes >= (UP_AFTER if self.proven else 1):
-            return Health(up=True, since_s=now_s, proven=True)
-        return replace(self, failures=0, successes=successes, reported=False)
+            return Health(up=True, since_s=now_s, proven=True, reachable=True)
+        return replace(self, failures=0, successes=successes, reported=False, reachable=True)
 
     def connect_failed(self, now_s: float) -> "Health":
         """After a worker reported at `now_s` that it could not connect."""

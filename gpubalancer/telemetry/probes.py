@@ -11,6 +11,7 @@ import ssl
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import urlsplit, urlunsplit
 
 import aiohttp
@@ -19,6 +20,8 @@ from gpubalancer.telemetry.hysteresis import Health
 
 DEADLINE_S = 5.0
 """For one probe, connecting included: longer than an engine's busy event loop needs, short enough to act on."""
+CONNECT_SHARE = 0.6
+"""Of it, for connecting alone: who takes longer can't be reached, which is worse than to be slow."""
 JITTER_FRACTION = 0.2
 LEAST_GAP_S = 0.1
 """Between two probes of a backend, however much workers report."""
@@ -73,24 +76,34 @@ def open_session() -> aiohttp.ClientSession:
     )
 
 
-async def probe(session: aiohttp.ClientSession, target: Target, deadline_s: float = DEADLINE_S) -> str | None:
-    """Ask once. Returns None if the backend lives, else one sentence on why it does not."""
+class Unwell(NamedTuple):
+    """Why a backend is not taken for alive, in one sentence, and whether it took the connection."""
+
+    why: str
+    reachable: bool
+
+
+async def probe(session: aiohttp.ClientSession, target: Target, deadline_s: float = DEADLINE_S) -> Unwell | None:
+    """Ask once. Returns None if the backend lives."""
     url = target.at(PROBE_PATHS.get(target.engine or "", "/v1/models"))
     try:
         async with session.get(
             url,
-            timeout=aiohttp.ClientTimeout(total=deadline_s),
+            timeout=aiohttp.ClientTimeout(total=deadline_s, sock_connect=CONNECT_SHARE * deadline_s),
             allow_redirects=False,
             ssl=target.trust,
             server_hostname=target.server_name,
         ) as response:
             status = response.status
+    except aiohttp.ConnectionTimeoutError:
+        return Unwell(f"no connection to {url} within {CONNECT_SHARE * deadline_s:g} s", reachable=False)
     except TimeoutError:
-        return f"no answer from {url} within {deadline_s:g} s"
+        return Unwell(f"no answer from {url} within {deadline_s:g} s", reachable=True)
     except (aiohttp.ClientError, OSError, ValueError) as error:
-        return f"no answer from {url}: {error or type(error).__name__}"
+        reachable = isinstance(error, aiohttp.ServerDisconnectedError | aiohttp.ClientResponseError)
+        return Unwell(f"no answer from {url}: {error or type(error).__name__}", reachable)
     if status >= 500 or status == NOT_READY.get(target.engine or ""):
-        return f"{url} answered {status}"
+        return Unwell(f"{url} answered {status}", reachable=True)
     return None
 
 
@@ -166,7 +179,9 @@ class Prober:
             why_not = await probe(session, target, self._deadline_s)
             if self._targets.get(target.name) != target:
                 return  # a reload came while it was asked
-            self._note(target.name, self._health[target.name].probed(why_not is None, self._clock()), why_not or "")
+            reachable, why = why_not is None or why_not.reachable, why_not.why if why_not is not None else ""
+            health = self._health[target.name].probed(why_not is None, self._clock(), reachable)
+            self._note(target.name, health, why)
             pause_s = self._interval_s * (1 + JITTER_FRACTION * (2 * self._random() - 1))
             gap_s = min(LEAST_GAP_S, pause_s)
             await asyncio.sleep(gap_s)

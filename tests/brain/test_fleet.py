@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpubalancer.brain.fleet import Discovery, signature
+from gpubalancer.brain.fleet import Discovery, build_fleet, signature
 from gpubalancer.domain.work import Preference, Selection, Work
+from gpubalancer.policy.schema import Policy
 from tests.brain.policies import fleet, work
 
 
@@ -278,3 +279,15 @@ def test_lengths_of_prompts_are_no_kinds_of_work(lengths: list[int]) -> None:
     for length in [0, *lengths]:
         made.eligible(replace(work(), prompt_tokens=length, output_tokens_high=length))
     assert len(made._eligible) == 1
+
+
+def test_who_serves_the_same_models_is_one_pool() -> None:
+    """In whatever order, and under whatever names of the server's own."""
+    backends = [
+        {"name": "a", "url": "http://127.0.0.1:1", "models": ["m", "n"]},
+        {"name": "b", "url": "http://127.0.0.1:2", "models": {"n": "x", "m": "y"}},
+        {"name": "c", "url": "http://127.0.0.1:3", "models": ["m"]},
+    ]
+    made = build_fleet(Policy.model_validate({"backends": backends}), {"a": 0, "b": 1, "c": 2}, {})
+    assert made.pools.tolist() == [0, 0, 1]
+    assert made.index_of_row == {0: 0, 1: 1, 2: 2}

@@ -30,6 +30,7 @@ def test_each_backend_shows_policy_discovery_and_board(tmp_path: Path) -> None:
         "models": ["llama"],
         "clearance": "internal",
         "slots": 8,
+        "state": "draining",
         "up": True,
         "draining": True,
         "probed_s": 1234.5,

@@ -45,6 +45,7 @@ class Crew:
         self.decisions: list[dict[str, Any]] = []
         listeners = bind("127.0.0.1", 0, WORKERS)
         self.buried: list[Outcome] = []
+        self.unreachable: list[str] = []
         self.supervisor = Supervisor(
             self.board,
             listeners,
@@ -53,6 +54,7 @@ class Crew:
             self.decisions.extend,
             self.buried.append,
             self._answer_usage,
+            self.unreachable.append,
             Treasury(folder / "budgets", lambda *_: True),
         )
 

@@ -59,6 +59,7 @@ def report(channel: socket.socket, told: dict[str, Any], arguments: dict[str, st
         "lines_dropped": 10,
         "records_lost": 2,
     }
+    send(channel, {"kind": "unreachable", "backend": "a"})
     if (Path(os.environ[FOLDER]) / "curious").exists():
         send(channel, {"kind": "usage", "number": 7, "tenant": "acme", "by": "model", "since": None})
     for message in (counts, {"kind": "adopted", "number": told["number"]}):

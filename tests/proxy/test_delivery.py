@@ -189,5 +189,50 @@ def test_a_backend_that_cannot_be_reached_is_passed_over(tmp_path: Path) -> None
                 ask_for_stream(one)
                 answer = await one.answer()
                 assert answer.values("x-gpubalancer-backend") == ["a"]
+            # One of the first two equals was it; the supervisor is told once, and nobody goes there meanwhile.
+            told = {"kind": "unreachable", "backend": "b"}
+            await office.hear(lambda: told in office.messages)
+            assert office.messages.count(told) == 1
+
+    play(tmp_path, scene)
+
+
+def no_body(status: str) -> bytes:
+    """A head that says all."""
+    return f"HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n".encode()
+
+
+@pytest.mark.parametrize(
+    ("bad", "ejects"),
+    [
+        (no_body("503 Service Unavailable"), True),
+        (no_body("500 Internal Server Error"), False),
+        (no_body("400 Bad Request"), False),
+        (STREAM[: -len(END)], True),
+        (STREAM, False),
+    ],
+)
+def test_who_fails_again_and_again_is_passed_over(tmp_path: Path, bad: bytes, ejects: bool) -> None:
+    """By 503s, or by streams that break off; not by what a request may bring about: 500 and 400."""
+
+    async def fail(body: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(bad)
+        await writer.drain()
+        if bad == STREAM[: -len(END)]:
+            writer.close()
+
+    async def scene(office: Office) -> None:
+        async with scripted(office, fail) as failing:
+            port = office.backend_port
+            more = f'  - {{name: failing, url: "http://127.0.0.1:{port}", models: [a]}}\n'
+            async with scripted(office, streaming(EVENT, STOP, DONE)) as good:
+                await office.hand(office.policy("a", sections=more))
+                for _ in range(40):
+                    async with client(office) as one:
+                        ask_for_stream(one)
+                        await one.reader.read(65536)
+        # Until it is ejected it has its part of the requests; then, for half a second at least, none.
+        assert len(failing.bodies) + len(good.bodies) == 40
+        assert (len(failing.bodies) < 10) == ejects, len(failing.bodies)
 
     play(tmp_path, scene)

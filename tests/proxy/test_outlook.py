@@ -166,3 +166,17 @@ def test_nobody_has_read_what_has_no_names_or_is_remembered_nowhere(view: View, 
     gone = outlook.cached(view.judge, named, 101.0)
     assert gone is not None
     assert not any(gone.tokens)
+
+
+def test_where_too_few_are_up_those_that_can_be_reached_count(view: View) -> None:
+    """Of a pool that probes have given up; not one that sleeps."""
+    rows = list(view.rows.values())
+    view.board.up[rows] = 0
+    view.board.reachable[rows] = 1
+    view.board.reachable[rows[1]] = 0
+    assert list(view.live().up[:2]) == [True, False]
+    view.board.loaded[rows[0]] = Loaded.SLEEPING
+    assert list(view.live().up[:2]) == [False, False]
+    view.board.loaded[rows[0]] = 0
+    view.board.up[rows[1:]] = 1
+    assert list(view.live().up[:2]) == [False, True]

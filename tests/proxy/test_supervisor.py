@@ -347,3 +347,13 @@ def test_what_dead_workers_left_is_told(crew: MakeCrew, tmp_path: Path) -> None:
         assert crew.supervisor.records_lost == 4
 
     play(crew, scene)
+
+
+def test_who_cannot_be_reached_is_told_on(crew: MakeCrew) -> None:
+    """At once, by name, by each worker that says so."""
+
+    async def scene(crew: Crew) -> None:
+        await crew.supervisor.start(policy("a"))
+        assert crew.unreachable == ["a"] * WORKERS
+
+    play(crew, scene)

@@ -18,7 +18,7 @@ def after(health: Health, observations: str) -> Health:
 def test_one_success_is_enough_at_the_start() -> None:
     """A backend that was never up is up after its first answer, also when earlier probes failed."""
     assert not Health().up
-    assert Health(up=True, since_s=10.0, proven=True) == UP
+    assert Health(up=True, since_s=10.0, proven=True, reachable=True) == UP
     assert after(Health(), "-----+").up
 
 
@@ -74,3 +74,11 @@ def test_a_change_of_verdict_is_dated(observations: str) -> None:
     for at_s, what in enumerate(observations, start=20):
         before, health = health, health.connect_failed(at_s) if what == "w" else health.probed(what == "+", at_s)
         assert (health.since_s == at_s) == (health.up != before.up)
+
+
+def test_who_takes_a_connection_is_reachable() -> None:
+    """As of the last probe, up or down."""
+    assert UP.reachable
+    assert UP.probed(False, 11.0).reachable
+    assert not UP.probed(False, 11.0, reachable=False).reachable
+    assert UP.probed(False, 11.0, reachable=False).probed(True, 12.0).reachable

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pytest
 
 from gpubalancer.telemetry.hysteresis import Health
-from gpubalancer.telemetry.probes import Prober, Target, open_session, probe
+from gpubalancer.telemetry.probes import Prober, Target, Unwell, open_session, probe
 
 from .server import Answers, serving
 
@@ -50,7 +50,7 @@ def test_paths_stand_under_the_root(url: str, path: str, whole: str) -> None:
 def test_each_engine_is_asked_where_it_answers(engine: str | None, path: str) -> None:
     """The path follows the engine, and no credential is sent."""
 
-    async def ask() -> tuple[str | None, Answers]:
+    async def ask() -> tuple[Unwell | None, Answers]:
         async with serving({path: (200, {})}) as answers, open_session() as session:
             return await probe(session, Target("b", answers.url, engine, credential="secret")), answers
 
@@ -78,7 +78,7 @@ def test_each_engine_is_asked_where_it_answers(engine: str | None, path: str) ->
 def test_an_answer_below_500_is_life(engine: str | None, status: int, alive: bool) -> None:
     """A refusal or a redirect is an answer; a server error, or Triton's own word for not ready, is none."""
 
-    async def ask() -> str | None:
+    async def ask() -> Unwell | None:
         pages = dict.fromkeys(("/health", "/v1/models", "/v2/health/ready"), (status, None))
         async with serving(pages, {"Location": "/elsewhere"}) as answers, open_session() as session:
             return await probe(session, Target("b", answers.url, engine))
@@ -86,7 +86,8 @@ def test_an_answer_below_500_is_life(engine: str | None, status: int, alive: boo
     why_not = asyncio.run(ask())
     assert (why_not is None) == alive
     if why_not:
-        assert f"answered {status}" in why_not
+        assert f"answered {status}" in why_not.why
+        assert why_not.reachable
 
 
 @contextmanager
@@ -97,10 +98,10 @@ def listening() -> Iterator[str]:
         yield f"http://127.0.0.1:{server.getsockname()[1]}"
 
 
-def ask_raw(answer: bytes) -> str | None:
+def ask_raw(answer: bytes) -> Unwell | None:
     """The result of a probe of a server that sends these bytes and closes."""
 
-    async def ask() -> str | None:
+    async def ask() -> Unwell | None:
         async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             await reader.readuntil(b"\r\n\r\n")
             writer.write(answer)
@@ -117,14 +118,15 @@ def ask_raw(answer: bytes) -> str | None:
 def test_a_silent_server_is_dead_after_the_deadline() -> None:
     """A server that accepts and never answers costs the probe's deadline and no more."""
 
-    async def ask(url: str) -> str | None:
+    async def ask(url: str) -> Unwell | None:
         async with open_session() as session:
             return await probe(session, Target("b", url), deadline_s=0.05)
 
     with listening() as url:
         why_not = asyncio.run(ask(url))
     assert why_not is not None
-    assert "within 0.05 s" in why_not
+    assert "within 0.05 s" in why_not.why
+    assert why_not.reachable
 
 
 def test_a_closed_port_is_dead() -> None:
@@ -132,13 +134,14 @@ def test_a_closed_port_is_dead() -> None:
     with listening() as url:
         pass
 
-    async def ask() -> str | None:
+    async def ask() -> Unwell | None:
         async with open_session() as session:
             return await probe(session, Target("b", url))
 
     why_not = asyncio.run(ask())
     assert why_not is not None
-    assert url in why_not
+    assert url in why_not.why
+    assert not why_not.reachable
 
 
 @pytest.mark.parametrize("answer", [b"", b"\x00\x01\x02", b"HTTP/1.1 999999 what\r\n\r\n", b"SSH-2.0-OpenSSH\r\n"])
@@ -146,7 +149,8 @@ def test_a_server_that_speaks_no_http_is_dead(answer: bytes) -> None:
     """Bytes that are no HTTP answer are a failure, not a crash."""
     why_not = ask_raw(answer)
     assert why_not is not None
-    assert "no answer" in why_not
+    assert "no answer" in why_not.why
+    assert why_not.reachable
 
 
 def test_an_answer_without_its_body_is_life() -> None:

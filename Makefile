@@ -22,6 +22,9 @@ test: $(VENV)/dev.stamp lint
 test-real: $(VENV)/dev.stamp $(REAL:%=.venvs/%.stamp)
 	command -v nginx >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends nginx-light; } \
 	  || { echo "nginx is needed for the differential test and could not be installed"; exit 1; }
+	command -v valkey-server redis-server >/dev/null || { apt-get update -qq \
+	  && { apt-get install -y -qq --no-install-recommends valkey-server || apt-get install -y -qq --no-install-recommends redis-server; }; } \
+	  || { echo "valkey-server or redis-server is needed for shared budgets and could not be installed"; exit 1; }
 	$(BIN)/python -m pytest -m real tests/real
 
 soak: $(VENV)/dev.stamp

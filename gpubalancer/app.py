@@ -49,6 +49,7 @@ from gpubalancer.telemetry import discover, probes
 from gpubalancer.telemetry.gpus import Alarm
 from gpubalancer.telemetry.metrics import Exposition
 from gpubalancer.telemetry.samples import Sources
+from gpubalancer.valkey.connection import MissingDriverError
 from gpubalancer.wire.tls import server_context
 
 DISCOVERY_RETRY_S = 2.0
@@ -139,6 +140,8 @@ class Balancer:
             await self._supervisor.start(policy)
         except TokenizerError as error:
             raise StartError(f"A tokenizer can't be loaded: {error}.") from None
+        except MissingDriverError as error:
+            raise StartError(f"{error}.") from None
 
     async def _rebuild_budgets(self, policy: Policy) -> None:
         """Fill budgets whose file was set aside from the ledger."""

@@ -22,7 +22,8 @@ MAY_IMPORT: Mapping[str, frozenset[str]] = {
     "brain": frozenset(("domain", "policy")),
     "board": frozenset(("domain",)),
     "wire": frozenset(("domain",)),
-    "proxy": frozenset(("domain", "policy", "brain", "board", "wire")),
+    "valkey": frozenset(("domain", "policy", "board")),
+    "proxy": frozenset(("domain", "policy", "brain", "board", "wire", "valkey")),
     "telemetry": frozenset(("domain", "board")),
     "ledger": frozenset(("domain",)),
     "control": frozenset(("domain", "policy", "brain", "board", "ledger")),
@@ -52,6 +53,7 @@ TOP: Mapping[str, frozenset[str]] = {
 DOORS: Mapping[str, tuple[str, ...]] = {
     "pynvml": ("telemetry/nvml/",),
     "httptools": ("wire/",),
+    "hiredis": ("valkey/",),
     "yaml": ("policy/load.py",),
     "prometheus_client": ("telemetry/metrics.py", "sim/metrics.py"),
     "aiohttp": ("telemetry/", "control/", "sim/", "demo.py"),

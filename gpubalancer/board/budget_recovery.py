@@ -138,7 +138,7 @@ class _Recovery:
             self._make_true(slot)
         count = 0
         for slot in list(slots.used()):
-            left = self._left(slot)
+            left = left_in(slots, slot)
             if slots.state(slot) != Slot.SETTLED:
                 self._settle(slot, left, terms_of, now_ns)
             record(left)
@@ -160,14 +160,6 @@ class _Recovery:
                 cells[base] = Slot.SETTLED
             else:
                 cells[base + SLOT_OP] = NEVER
-
-    def _left(self, slot: int) -> Left:
-        cells, base = self._slots.cells, slot * SLOT_CELLS
-        was_settled = cells[base] != Slot.HELD
-        spending = _as_written(cells, base) if was_settled else _as_streamed(cells, base)
-        was_sent = was_settled or cells[base + SLOT_SENT] == 1
-        label, server = self._slots.label(slot), self._slots.server(slot)
-        return Left(label, server, cells[base + SLOT_STARTED], spending, was_sent, was_settled)
 
     def _settle(self, slot: int, left: Left, terms_of: TermsOf, now_ns: int) -> None:
         file, slots, rows = self._file, self._slots, self._slots.rows(slot)
@@ -193,6 +185,15 @@ class _Recovery:
         finally:
             file.unlock(root)
         cells[base] = Slot.SETTLED
+
+
+def left_in(slots: SlotFile, slot: int) -> Left:
+    """What a slot of a worker that is gone tells of its request."""
+    cells, base = slots.cells, slot * SLOT_CELLS
+    was_settled = cells[base] != Slot.HELD
+    spending = _as_written(cells, base) if was_settled else _as_streamed(cells, base)
+    was_sent = was_settled or cells[base + SLOT_SENT] == 1
+    return Left(slots.label(slot), slots.server(slot), cells[base + SLOT_STARTED], spending, was_sent, was_settled)
 
 
 def _as_written(cells: memoryview, base: int) -> Spending:

@@ -82,7 +82,7 @@ class Reservation:
         cells[base + SLOT_COMPLETION_RATE] = round(completion_usd * 1_000_000_000)
         cells[base + SLOT_JOULES_RATE] = round(joules * 1000 * MILLION)
 
-    def extend(self, more: Spending, now_ns: int, then: Callable[[bool], None] | None = None) -> bool:
+    def extend(self, more: Spending, now_ns: int, then: Callable[[bool], None] | None = None) -> bool | None:
         """Reserve more, before an answer goes beyond what is covered.
 
         False if it does not fit, it is settled, or a lock was not to be had. `then` is for stores that need time, as
@@ -117,6 +117,11 @@ class Reservation:
         keeper, self._keeper = self._keeper, None
         if keeper is not None:
             keeper.forget(self._slot)
+
+    @property
+    def slot(self) -> int:
+        """Its slot in the worker's file."""
+        return self._slot
 
     @property
     def settled(self) -> bool:

@@ -65,6 +65,9 @@ class Calendar(Protocol):
     def window(self, now_ns: int) -> tuple[int, int]:
         """The start of the window that holds an instant, and the start of the next one."""
 
+    def number(self, start_ns: int) -> int:
+        """The number of the window that starts then; the next one's is higher by one."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Terms:

@@ -73,6 +73,7 @@ FAILURES: Mapping[str, Failure] = MappingProxyType(
         "backend_failed": Failure(502, _API, Blame.BACKEND),
         # Nothing is sent for this one either: who would have is dead, and its supervisor makes the record.
         "worker_killed": Failure(502, _API, Blame.BALANCER),
+        "budgets_unreachable": Failure(503, _API, Blame.BALANCER),
         "no_backend": Failure(503, _API, Blame.BALANCER),
         "draining": Failure(503, _API, Blame.BALANCER),
         "journal_full": Failure(503, _API, Blame.BALANCER),

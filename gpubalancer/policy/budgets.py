@@ -186,6 +186,13 @@ class Days:
         self._last = window = self._midnight_ns(first), self._midnight_ns(self._next(first))
         return window
 
+    def number(self, start_ns: int) -> int:
+        """How many such windows have begun since the year 1, with the one that starts then."""
+        day = datetime.fromtimestamp(start_ns // SECOND_NS, self.zone).date()
+        if self.per == "month":
+            return 12 * day.year + day.month
+        return day.toordinal() // 7 if self.per == "week" else day.toordinal()
+
     def _first(self, day: date) -> date:
         if self.per == "month":
             return day.replace(day=1)

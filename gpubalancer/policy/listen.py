@@ -2,6 +2,7 @@
 
 import ipaddress
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
@@ -17,11 +18,11 @@ from gpubalancer.policy.fields import (
     Secret,
     SecretReading,
     Timeout,
-    later,
     size,
     text,
     whole,
 )
+from gpubalancer.policy.valkey_url import read_address
 
 _HOST_LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
 
@@ -62,13 +63,21 @@ def _is_server_url(value: str, scheme: str) -> bool:
         return False
 
 
-def _store(default: str, scheme: str, example: str) -> SecretReading:
+def _is_valkey_url(value: str) -> bool:
+    try:
+        read_address(value)
+    except ValueError:
+        return False
+    return value.isprintable()
+
+
+def _store(default: str, is_url: Callable[[str], bool], example: str) -> SecretReading:
     """A word for what is built in, or a server's URL. The URL may hold a password, so it is kept as a secret."""
     expected = f"{default}, or a URL such as {example}"
 
     def read(value: object) -> SecretStr:
         plain = value.get_secret_value() if isinstance(value, SecretStr) else value
-        if plain != default and not (isinstance(plain, str) and _is_server_url(plain, scheme)):
+        if plain != default and not (isinstance(plain, str) and is_url(plain)):
             raise ValueError(expected)
         return SecretStr(str(plain))
 
@@ -175,11 +184,21 @@ class State(Part):
     directory: FilePath = Field(
         default=Path("state"), description="Folder of the board, the journal and the SQLite ledger."
     )
-    budgets: Annotated[SecretStr, _store("local", "valkey", "valkey://10.0.0.5:6379/0")] = Field(
+    budgets: Annotated[SecretStr, _store("local", _is_valkey_url, "valkey://10.0.0.5:6379/0")] = Field(
         default=SecretStr("local"),
-        description=later("Where budgets are counted: `local`, or `valkey://host:port/db` for several nodes."),
+        description="Where budgets are counted: `local`, or on a Valkey or Redis server that several balancers share: "
+        "`valkey://user:password@host:port/db`, `valkeys://` over TLS, "
+        "`valkey://sentinel:26379,sentinel:26379/db?sentinel=NAME` where Sentinels know it. Needs the `redis` extra.",
     )
-    ledger: Annotated[SecretStr, _store("sqlite", "postgresql", "postgresql://user@10.0.0.5/gpubalancer")] = Field(
+    budgets_outage: Literal["refuse", "share"] = Field(
+        default="refuse",
+        description="What requests with budgets get while that server can't be reached: `refuse`, or `share`: each "
+        "worker goes on with its equal share of what was left when the server last told.",
+    )
+    ledger: Annotated[
+        SecretStr,
+        _store("sqlite", lambda url: _is_server_url(url, "postgresql"), "postgresql://user@10.0.0.5/gpubalancer"),
+    ] = Field(
         default=SecretStr("sqlite"),
         description="Where usage is kept: `sqlite` in the directory, or a `postgresql://` URL.",
     )

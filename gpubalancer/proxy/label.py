@@ -24,6 +24,12 @@ def server_of(outcome: Outcome) -> bytes:
     return f"{outcome.backend}\n{outcome.kind}".encode()
 
 
+def payer_in(label: bytes) -> tuple[str, str | None]:
+    """The tenant and the model of a request, by its label; no model where it named none."""
+    texts = [*label.decode(errors="replace").split("\n"), *[""] * _FIELDS]
+    return texts[1], texts[7] if texts[7] not in ("", NOBODY) else None
+
+
 def outcome_of(left: Left, now_ns: int) -> Outcome:
     """How a request ended whose worker has died, as far as its slot tells; the instants are of the budgets' clock."""
     texts = left.label.decode(errors="replace").split("\n", _FIELDS - 1)

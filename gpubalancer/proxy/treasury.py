@@ -9,10 +9,11 @@ from gpubalancer.board.budget_file import BudgetFile
 from gpubalancer.board.budget_locks import BusyError
 from gpubalancer.board.budget_recovery import Left, dead_workers, rebuild, recover
 from gpubalancer.brain.budget import BudgetPlan
-from gpubalancer.domain.budget import standing
+from gpubalancer.domain.budget import NEW, Terms, standing
 from gpubalancer.domain.outcome import Outcome
 from gpubalancer.policy.schema import Policy
 from gpubalancer.proxy.label import outcome_of
+from gpubalancer.proxy.shared_budgets import SharedBudgets
 
 RECOVER_S = 2.0
 """How often dead workers are looked for: one may have outlived the last supervisor, so that nobody sees it die."""
@@ -48,13 +49,20 @@ class Treasury:
         self._file.follow(time.time_ns())
         self.set_aside = self._file.set_aside
         self._plan: BudgetPlan | None = None
+        self._shared: SharedBudgets | None = None
         self._bury = bury
         self._clock = clock
         self._swept_s = self._recovered_s = clock()
 
     def adopt(self, policy: Policy) -> None:
-        """Know these budgets."""
-        self._plan = BudgetPlan(policy)
+        """Know these budgets.
+
+        Errors:
+            MissingDriverError: they are on a server, and the `redis` extra is not installed.
+        """
+        self._plan, url = BudgetPlan(policy), policy.state.budgets_url
+        if url is not None and self._shared is None:
+            self._shared = SharedBudgets(url, self._file, lambda: self._plan)
 
     def now_ns(self) -> int:
         """The budgets' time."""
@@ -84,6 +92,9 @@ class Treasury:
             # A lock that a stopped process holds, or a full disk: what is left is settled and recorded later.
             with contextlib.suppress(BusyError, OSError):
                 recover(self._file, worker, plan.terms_of, now_ns, record)
+        if self._shared is not None:
+            with contextlib.suppress(OSError):
+                self._shared.recover(record)
         return buried
 
     def tidy(self) -> list[Outcome]:
@@ -103,14 +114,20 @@ class Treasury:
         """What is left of each budget, by tenant, unit and period; of several for one period, the least."""
         least: dict[tuple[str, str, str], float] = {}
         now_ns = self._file.now_ns()
-        for terms in self._plan.every() if self._plan is not None else ():
-            row = self._file.find(terms.id)
-            state = self._file.state(row) if row is not None else (0, 0, 0, 0, 0)
-            left = standing(terms, terms.at(state, now_ns), now_ns).remaining
+        known = self._shared.remaining() if self._shared is not None else self._local(now_ns)
+        for terms, left in known:
             key = (terms.owner, str(terms.unit), terms.per)
             least[key] = min(left, least.get(key, left))
         yield from least.items()
 
+    def _local(self, now_ns: int) -> Iterator[tuple[Terms, float]]:
+        for terms in self._plan.every() if self._plan is not None else ():
+            row = self._file.find(terms.id)
+            state = self._file.state(row) if row is not None else NEW
+            yield terms, standing(terms, terms.at(state, now_ns), now_ns).remaining
+
     def close(self) -> None:
         """Let the file go."""
+        if self._shared is not None:
+            self._shared.close()
         self._file.close()

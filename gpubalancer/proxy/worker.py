@@ -18,8 +18,6 @@ from random import Random
 from typing import Any
 
 from gpubalancer.board.board import Board
-from gpubalancer.board.budget_file import BudgetFile
-from gpubalancer.board.budgets import Till
 from gpubalancer.board.prefixes import Prefixes
 from gpubalancer.board.slots import Slots
 from gpubalancer.brain.calibrate import Sample
@@ -37,11 +35,11 @@ from gpubalancer.proxy.calibration import read_rows
 from gpubalancer.proxy.channel import Channel, Message
 from gpubalancer.proxy.delivery import Courier
 from gpubalancer.proxy.generation import Generation, build_generation, drop_generation
-from gpubalancer.proxy.local_store import LocalStore
 from gpubalancer.proxy.memory import load_state, save_state
 from gpubalancer.proxy.paying import Cashier, Records
 from gpubalancer.proxy.placing import Placer
 from gpubalancer.proxy.service import Service
+from gpubalancer.proxy.stores import open_store
 from gpubalancer.proxy.study import Study
 from gpubalancer.proxy.usage_desk import UsageDesk
 from gpubalancer.wire.downstream import Downstream, Frontend
@@ -185,8 +183,9 @@ class Worker:
         slots = Slots(post.board, post.index)
         shares = self._study.experience.cached
         placer = Placer(post.board, slots, health, self._clock, random, self._prefixes, shares)
-        budgets = BudgetFile.attach(post.board.path.with_name("budgets"))
-        refuses, store = policy.state.journal_full == "refuse", LocalStore(Till(budgets, slots.worker_row))
+        budgets = post.board.path.with_name("budgets")
+        refuses = policy.state.journal_full == "refuse"
+        store = open_store(budgets, slots.worker_row, self._policy)
         self._cashier = Cashier(store, self._records, refuses_unrecorded=refuses)
         self._service = Service(
             generation,
@@ -224,6 +223,11 @@ class Worker:
         self._server = await loop.create_server(
             lambda: Downstream(frontend), sock=post.listener, ssl=context, backlog=BACKLOG
         )
+
+    def _policy(self) -> Policy:
+        if self._generation is None:
+            raise RuntimeError("no policy has been adopted")
+        return self._generation.policy
 
     # Reports.
 

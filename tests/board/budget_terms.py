@@ -21,6 +21,10 @@ class Stretch:
         start = now_ns - now_ns % self.length_ns
         return start, start + self.length_ns
 
+    def number(self, start_ns: int) -> int:
+        """How many there were before."""
+        return start_ns // self.length_ns
+
 
 def identity(name: str) -> bytes:
     """The id of a name."""

@@ -53,7 +53,6 @@ TOP: Mapping[str, frozenset[str]] = {
 DOORS: Mapping[str, tuple[str, ...]] = {
     "pynvml": ("telemetry/nvml/",),
     "httptools": ("wire/",),
-    "hiredis": ("valkey/",),
     "yaml": ("policy/load.py",),
     "prometheus_client": ("telemetry/metrics.py", "sim/metrics.py"),
     "aiohttp": ("telemetry/", "control/", "sim/", "demo.py"),

@@ -13,7 +13,7 @@ from gpubalancer.brain.live import Live
 from gpubalancer.brain.method import Method, method_of
 from gpubalancer.brain.priors import prior_of
 from gpubalancer.brain.reckon import reckon_others
-from gpubalancer.domain.work import Work
+from gpubalancer.domain.work import Selection, Work
 from gpubalancer.policy.routing import Routing
 
 
@@ -126,6 +126,32 @@ def column(draw: st.DrawFn, count: int, values: st.SearchStrategy[Any]) -> Colum
     return np.array(draw(st.lists(values, min_size=count, max_size=count)), dtype=np.float64)
 
 
+ZONE_A, ZONE_B = ("zone", "a"), ("zone", "b")
+APIS = st.sampled_from((frozenset({"chat"}), frozenset({"chat", "embeddings"}), frozenset({"embeddings"})))
+KINDS = st.sampled_from(("gpu", "gpu", "cpu", "cloud", None))
+LABELS = st.sampled_from((frozenset(), frozenset({ZONE_A}), frozenset({ZONE_A, ZONE_B})))
+
+
+def labelled(draw: st.DrawFn, made: Fleet) -> Fleet:
+    """The same backends with any APIs, kinds and labels, and perhaps a context limit of the model."""
+    size = len(made)
+    drawn: dict[str, Any] = {
+        name: tuple(draw(st.lists(values, min_size=size, max_size=size)))
+        for name, values in (("apis", APIS), ("kinds", KINDS), ("labels", LABELS))
+    }
+    return replace(made, **drawn, contexts=draw(st.sampled_from(({}, {"m": 4096}))))
+
+
+def choosy(draw: st.DrawFn, work: Work) -> Work:
+    """The same request, perhaps of a tenant or under a rule that does not take every backend."""
+    work.counted = draw(st.booleans())
+    work.kinds = draw(st.sampled_from((None, None, frozenset({"gpu", "cpu"}))))
+    work.labels = draw(st.sampled_from((frozenset(), frozenset(), frozenset({ZONE_A}))))
+    work.denied_kinds = draw(st.sampled_from((frozenset(), frozenset(), frozenset({"cloud"}))))
+    work.required = draw(st.sampled_from(((), (), (Selection(kinds=frozenset({"gpu", "cloud"})),))))
+    return work
+
+
 @st.composite
 def cases(draw: st.DrawFn, most: int = 24) -> Case:
     """Any fleet in any state with any request, gaps and lies of telemetry included."""
@@ -159,4 +185,6 @@ def cases(draw: st.DrawFn, most: int = 24) -> Case:
     weights = {"seconds_per_joule": draw(st.sampled_from((0.0, 0.01)))}
     how = method(rows, mode=draw(st.sampled_from(("fast", "frugal"))), slo=slo, weights=weights)
     work = request(draw(TOKENS), draw(st.integers(0, 1000)), draw(st.integers(0, 3)))
+    if draw(st.booleans()):
+        made, work = labelled(draw, made), choosy(draw, work)
     return Case(made, work, state, tried, how, draw(st.floats(0, 10)), draw(st.integers(0, 1000)))

@@ -1,8 +1,10 @@
 """The choice: constraints, admission, the least cost, ties by share of slots and then at random."""
 
+import math
 from collections import Counter
 from dataclasses import replace
 from random import Random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 from gpubalancer.brain.choose import choose
 from gpubalancer.brain.columns import rows_of
 from gpubalancer.brain.live import Live
+from gpubalancer.brain.reckon import Others
 from gpubalancer.brain.verdict import Choice
 from gpubalancer.domain.decision import Decision
 from gpubalancer.domain.work import Preference, Selection
@@ -19,6 +22,8 @@ from tests.brain import policies
 from tests.brain.economies import Case, cases, fleet, live, method, method_with, request, row
 
 FLEET = policies.fleet()
+LIVE = ("up", "draining", "in_flight", "prefill_tokens", "context_tokens", "cached_tokens", "speed_fraction")
+STATIC = ("names", "served", "apis", "kinds", "engines", "hardware", "labels", "claims", "upgrades")
 
 
 def state(
@@ -195,11 +200,18 @@ def test_no_constraint_is_ever_violated(case: Case) -> None:
 
 
 def _fit(case: Case) -> list[int]:
-    made, live = case.fleet, case.live
+    made, live, work = case.fleet, case.live, case.work
+    if work.counted and work.prompt_tokens >= made.contexts.get("m", math.inf):
+        return []
     return [
         index
         for index in range(len(made))
         if "m" in made.served[index]
+        and "chat" in made.apis[index]
+        and (work.kinds is None or made.kinds[index] in work.kinds)
+        and work.labels <= made.labels[index]
+        and not (work.denied_kinds and made.kinds[index] in (None, *work.denied_kinds))
+        and all(made.kinds[index] in selection.kinds for selection in work.required)
         and made.clearance[index] >= case.work.tier
         and live.up[index]
         and not live.draining[index]
@@ -228,17 +240,70 @@ def test_the_same_inputs_give_the_same_choice(case: Case) -> None:
 @settings(max_examples=200)
 @given(cases(), st.randoms(use_true_random=False))
 def test_the_tier_holds_under_every_permutation(case: Case, random: Random) -> None:
-    """However everything but clearance is shuffled among the backends, none below the tier is chosen."""
+    """However all else is shuffled among the backends, who is chosen is cleared: the clearances stay where they are."""
     order = list(range(len(case.fleet)))
     random.shuffle(order)
-    rows = rows_of(case.method.economy)
-    how = method_with(case.method, [rows[index] for index in order])
-    shuffled = replace(
-        case,
-        fleet=replace(case.fleet, slots=case.fleet.slots[order]),
-        method=how,
-        live=replace(case.live, up=np.asarray(case.live.up)[order], in_flight=np.asarray(case.live.in_flight)[order]),
-    )
+    shuffled = _shuffled(case, order)
+    assert shuffled.fleet.clearance.tolist() == case.fleet.clearance.tolist()
     for each in (case, shuffled):
         index = made(each).index
         assert index is None or each.fleet.clearance[index] >= each.work.tier
+
+
+@settings(max_examples=200)
+@given(cases(), st.randoms(use_true_random=False))
+def test_the_order_of_the_backends_does_not_matter(case: Case, random: Random) -> None:
+    """With clearances shuffled along, the same is decided: the same wait, or a backend of the same cost."""
+    order = list(range(len(case.fleet)))
+    random.shuffle(order)
+    moved = _shuffled(case, order)
+    moved = replace(moved, fleet=replace(moved.fleet, clearance=case.fleet.clearance[order]))
+    one, other = made(case), made(moved)
+    assert (one.wait, one.index is None) == (other.wait, other.index is None)
+    if one.forecast is not None and other.forecast is not None and not case.method.frugal:
+        # Costs within 3 % are equal, and chance decides among them.
+        least, most = sorted((one.forecast.weight.total_s, other.forecast.weight.total_s))
+        assert least >= most - 0.031 * abs(most)
+
+
+def _shuffled(case: Case, order: list[int]) -> Case:
+    """The case with every column but the clearances in another order."""
+    rows, made, live = rows_of(case.method.economy), case.fleet, case.live
+    columns: dict[str, Any] = {
+        name: np.asarray(cells)[order]
+        for name in (
+            "up",
+            "draining",
+            "in_flight",
+            "prefill_tokens",
+            "context_tokens",
+            "cached_tokens",
+            "speed_fraction",
+        )
+        if (cells := getattr(live, name)) is not None
+    }
+    others = live.others and Others(
+        live.others.requests[order], live.others.queued_tokens[order], live.others.context_tokens[order]
+    )
+    static: dict[str, Any] = {name: tuple(getattr(made, name)[index] for index in order) for name in STATIC}
+    return replace(
+        case,
+        fleet=replace(made, slots=made.slots[order], **static, _eligible={}, _preferences={}),
+        method=method_with(case.method, [rows[index] for index in order]),
+        live=replace(live, **columns, others=others),
+        tried=None if case.tried is None else case.tried[order],
+    )
+
+
+@given(st.lists(st.tuples(st.integers(0, 4000), st.integers(0, 63)), min_size=2, max_size=12), st.integers(1, 4000))
+def test_equals_are_chosen_in_the_order_of_lmetric(backends: list[tuple[int, int]], prompt_tokens: int) -> None:
+    """With identical coefficients and no money or energy the least uncached prefill x batch is chosen, within 3 %."""
+    one = row(a0_s=0.0, a1_s=4e-4, a2_s=0.0)
+    weights = {"output": 0, "harm": 64, "seconds_per_usd": 0, "seconds_per_joule": 0}
+    how = method([one] * len(backends), weights=weights)
+    cached = [min(tokens, prompt_tokens) for tokens, _ in backends]
+    now = live([batch for _, batch in backends], cached_tokens=[float(tokens) for tokens in cached])
+    index = choose(fleet(len(backends)), request(prompt_tokens, 0), now, None, Random(1), how).index
+    products = [(prompt_tokens - tokens) * (batch + 1) for tokens, (_, batch) in zip(cached, backends, strict=True)]
+    assert index is not None
+    assert products[index] <= min(products) * 1.0301

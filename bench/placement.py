@@ -40,17 +40,19 @@ TUNING_FRACTIONS = (1.0, 1.5)
 
 @dataclass(frozen=True)
 class Scenario:
-    """A fleet, a trace, and the loads to measure, in shares of both rates."""
+    """A fleet, a trace, and the loads to measure, in shares of both rates; `in_steps`: not on sockets."""
 
     name: str
     fleet: str
     trace: str
     fractions: tuple[float, ...]
+    in_steps: bool = False
 
 
 SCENARIOS = (
     Scenario("mixed fleet, chats", "mixed", "azure2023_conv.csv", (0.8, 1.0, 1.5)),
     Scenario("four identical engines, chats", "identical", "azure2023_conv.csv", (0.8, 1.5)),
+    Scenario("mixed fleet, code", "mixed", "azure2023_code.csv", (0.8, 1.0, 1.5), in_steps=True),
 )
 
 
@@ -82,12 +84,17 @@ class Bench:
         """Measure all. Raises StartError."""
         capacities = {scenario.name: self.capacities(scenario) for scenario in scenarios}
         _say(f"capacities: {capacities}")
+        rates: dict[str, dict[str, float]] = {}
         loads = [load for scenario in scenarios for load in loads_of(scenario, capacities[scenario.name])]
-        tried = self.lanes.play(tuning(scenarios, capacities))
+        for load in loads:
+            rates.setdefault(load.scenario.name, {})[load.name] = load.rate_per_s
+        on_sockets = [scenario for scenario in scenarios if not scenario.in_steps]
+        tried = self.lanes.play(tuning(on_sockets, capacities))
         best = best_variants(tried)
         cells = self.lanes.play(
             load.cell(contestant, best.get((load.scenario.name, contestant), ""), seed)
             for load in loads
+            if not load.scenario.in_steps
             for contestant in CONTESTANTS
             for seed in range(self.seeds)
         )
@@ -103,6 +110,7 @@ class Bench:
             machine=machine.describe(CHECKOUT),
             notes=[f"{self.seeds} seeds, windows of {self.lanes.seconds:g} s of which {self.lanes.warm_s:g} s warm up"],
             capacities=capacities,
+            rates=rates,
             settings=settings_of(cells),
             tried=tried,
             cells=cells,
@@ -175,8 +183,7 @@ def _say(text: object) -> None:
 
 
 def _tell(cell: Cell) -> None:
-    told = cell.told or Told()
-    _say(f"{cell} {told.goodput:.3f} {told.faults}")
+    _say(f"{cell} {cell.failure}" if cell.told is None else f"{cell} {cell.told.goodput:.3f} {cell.told.faults}")
 
 
 @click.command()

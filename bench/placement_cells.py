@@ -38,6 +38,7 @@ class Cell:
         variant: settings of a router.
         rate_per_s, seed: of the window.
         told: the result, None before.
+        failure: why there is none.
     """
 
     scenario: str
@@ -49,6 +50,7 @@ class Cell:
     rate_per_s: float
     seed: int
     told: Told | None = None
+    failure: str = ""
 
     def __str__(self) -> str:
         return f"{self.scenario} {self.load} {self.rate_per_s:g}/s seed {self.seed} {self.contestant} {self.variant}"
@@ -76,7 +78,7 @@ class Lanes:
     on_cell: Callable[[Cell], None]
 
     def play(self, cells: Iterable[Cell]) -> list[Cell]:
-        """Measure all, in a random order, fleet by fleet. Raises StartError."""
+        """Measure all, in a random order, fleet by fleet. Raises StartError if an engine does not start."""
         shuffled = list(cells)
         Random(1).shuffle(shuffled)
         waiting: queue.SimpleQueue[Cell] = queue.SimpleQueue()
@@ -102,8 +104,15 @@ class Lanes:
             name = cell.fleet
             with engines(FLEETS[name], cores(), Path(tempfile.mkdtemp(dir=self.folder))) as ports:
                 while cell is not None and cell.fleet == name:
-                    keep(replace(cell, told=self._measure(cell, ports)))
+                    keep(self._result(cell, ports))
                     cell = _next(waiting)
+
+    def _result(self, cell: Cell, ports: Sequence[int]) -> Cell:
+        """The cell with its result, or with the reason why there is none."""
+        try:
+            return replace(cell, told=self._measure(cell, ports))
+        except StartError as error:
+            return replace(cell, failure=str(error)[-500:])
 
     def _measure(self, cell: Cell, ports: Sequence[int]) -> Told:
         """Start the contestant, replay the window through it, and stop it."""

@@ -36,6 +36,7 @@ class Findings:
         command, taken_at, machine: of the run.
         notes: what a reader must know beside the tables.
         capacities: requests per second by scenario and name.
+        rates: of each load, by scenario.
         settings: in words, by contestant; of routers by fleet.
         tried: cells of the search for routers' settings.
         cells: all others.
@@ -47,6 +48,7 @@ class Findings:
     machine: Mapping[str, str]
     notes: Sequence[str]
     capacities: Mapping[str, Mapping[str, float]]
+    rates: Mapping[str, Mapping[str, float]]
     settings: Mapping[str, str]
     tried: Sequence[Cell]
     cells: Sequence[Cell]
@@ -99,26 +101,26 @@ def markdown(found: Findings) -> str:
 
 
 def _table(found: Findings, scenario: str) -> list[str]:
-    cells = [cell for cell in found.cells if cell.scenario == scenario]
-    loads, names = (
-        list(dict.fromkeys(cell.load for cell in cells)),
-        list(dict.fromkeys(cell.contestant for cell in cells)),
-    )
-    rate = {cell.load: cell.rate_per_s for cell in cells}
-    lines = [
-        f"| on sockets | {' | '.join(f'{load}: {rate[load]:.1f}/s' for load in loads)} |",
-        f"|---|{'---|' * len(loads)}",
-    ]
-    for name in names:
-        row = [str(interval(list(goodputs(cells, load, name).values()))) for load in loads]
-        lines.append(f"| {name} | {' | '.join(row)} |")
-    lines.append(f"| **ours / best other** | {' | '.join(_against_best(cells, load, names) for load in loads)} |")
-    steps = found.steps.get(scenario, {})
-    if steps:
-        lines += ["", f"| step by step | {' | '.join(loads)} |", f"|---|{'---|' * len(loads)}"]
+    rates = found.rates[scenario]
+    loads = " | ".join(f"{load}: {rate:.1f}/s" for load, rate in rates.items())
+    dashes = f"|---|{'---|' * len(rates)}"
+    lines = []
+    if cells := [cell for cell in found.cells if cell.scenario == scenario]:
+        names = list(dict.fromkeys(cell.contestant for cell in cells))
+        lines += [f"| on sockets | {loads} |", dashes]
+        for name in names:
+            row = [_mean(goodputs(cells, load, name)) for load in rates]
+            lines.append(f"| {name} | {' | '.join(row)} |")
+        lines += [f"| **ours / best other** | {' | '.join(_against_best(cells, load, names) for load in rates)} |", ""]
+    if steps := found.steps.get(scenario):
+        lines += [f"| step by step | {loads} |", dashes]
         for policy in next(iter(steps.values())):
-            lines.append(f"| {policy} | {' | '.join(str(interval(steps[load][policy])) for load in loads)} |")
+            lines.append(f"| {policy} | {' | '.join(str(interval(steps[load][policy])) for load in rates)} |")
     return lines
+
+
+def _mean(by_seed: Mapping[int, float]) -> str:
+    return str(interval(list(by_seed.values()))) if by_seed else "-"
 
 
 def goodputs(cells: Sequence[Cell], load: str, contestant: str) -> dict[int, float]:
@@ -145,9 +147,10 @@ def _against_best(cells: Sequence[Cell], load: str, names: Sequence[str]) -> str
 
 def _tried(cells: Sequence[Cell]) -> list[str]:
     lines = ["| fleet | router | settings | 100 % | 150 % |", "|---|---|---|---|---|"]
-    rows = dict.fromkeys((cell.scenario, cell.contestant, cell.variant) for cell in cells)
+    rows = sorted({(cell.scenario, cell.contestant, cell.variant) for cell in cells})
     for scenario, name, variant in rows:
         of_row = [cell for cell in cells if (cell.scenario, cell.contestant, cell.variant) == (scenario, name, variant)]
         by_load = {cell.load: f"{cell.told.goodput:.3f}" for cell in of_row if cell.told is not None}
-        lines.append(f"| {scenario} | {name} | `{variant}` | {' | '.join(by_load[load] for load in sorted(by_load))} |")
+        values = [by_load.get(load, "-") for load in sorted({cell.load for cell in cells})]
+        lines.append(f"| {scenario} | {name} | `{variant}` | {' | '.join(values)} |")
     return lines

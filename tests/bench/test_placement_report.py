@@ -26,11 +26,14 @@ def test_the_page_holds_ours_against_the_best() -> None:
     cells = [cell("100%", OURS, seed, good) for seed, good in enumerate((9, 8))]
     cells += [cell("100%", "smg", seed, good) for seed, good in enumerate((4, 5))]
     cells += [cell("100%", "nginx", seed, 3) for seed in range(2)]
-    steps = {"mixed": {"100%": {"oracle": [0.9, 0.95], "random": [0.1, 0.2]}}}
-    capacities = {"mixed": {"least": 5.0}}
-    found = Findings("python -m x", "now", {"cores": "2"}, ["two seeds"], capacities, {OURS: "slo"}, [], cells, steps)
+    lines = {"100%": {"oracle": [0.9, 0.95], "random": [0.1, 0.2]}}
+    steps, capacities = {"mixed": lines, "code": lines}, {"mixed": {"least": 5.0}, "code": {"least": 3.0}}
+    rates = {"mixed": {"100%": 5.0}, "code": {"100%": 3.0}}
+    words = {OURS: "slo"}
+    found = Findings("python -m x", "now", {"cores": "2"}, ["two seeds"], capacities, rates, words, [], cells, steps)
     page = markdown(found)
     assert "**1.89** [1.60 to 2.25] (smg)" in page
-    assert "| oracle | 0.925" in page
+    assert page.count("| oracle | 0.925") == 2
+    assert page.count("| on sockets |") == 1
     assert "* two seeds" in page
     assert "`least` is 5 requests per second" in page

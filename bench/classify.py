@@ -3,8 +3,8 @@
 Every body has a text of its own, so that no count is known before ("cold"); "cached" is a conversation of which all but
 the last message was seen before, as a client sends it. A request runs as in the balancer: read and planned on the event
 loop, what is left counted in a thread. CPU is that of the whole process, loop that of the event loop's thread alone.
-Then the worst texts that were found, a megabyte of each: here the figure is the longest time that a heartbeat on the
-same loop had to wait.
+Then the worst texts that were found, a megabyte of each, and the worst inputs of any kind through a real balancer
+(`bench.loop_hold`): here the figure is the longest that the event loop was held.
 
     python -m bench.classify
 """
@@ -28,10 +28,12 @@ import uvloop
 
 from bench.classify_report import TOKENIZER, Cost, Hold, markdown, request_us
 from bench.figures import spread
+from bench.loop_hold import LARGE_BYTES, measure
 from bench.machine import describe
 from bench.prompts import MODEL, WORDS, prompt
 from gpubalancer.brain.content import LOOP_BYTES, heavy, read_content
-from gpubalancer.brain.learned import TextTokens, measure
+from gpubalancer.brain.learned import TextTokens
+from gpubalancer.brain.learned import measure as measure_texts
 from gpubalancer.brain.tokens.counting import Counting
 from gpubalancer.brain.tokens.tokenizer import Tokenizer
 from gpubalancer.brain.tokens.vocabularies import load, reference
@@ -42,6 +44,7 @@ TURN_BYTES = 500  # of a cached conversation
 MEGABYTE = 1_000_000
 BEAT_S = 0.0005
 REPEATS = 3
+LOOP_ROUNDS = 2
 UNICODE = (*range(0xA0, 0xD7FF), *range(0x10000, 0x1FFFF))
 LEARNED = TextTokens()
 
@@ -106,7 +109,7 @@ async def count(counting: Counting, pool: ThreadPoolExecutor, api: str, body: by
     if not plan.unread:
         return plan.known_tokens
     if plan.counting is None:
-        return plan.known_tokens + LEARNED.tokens(TOKENIZER, "-", measure(plan.texts))
+        return plan.known_tokens + LEARNED.tokens(TOKENIZER, "-", measure_texts(plan.texts))
     return plan.finish(await loop.run_in_executor(pool, plan.count_rest))
 
 
@@ -238,10 +241,11 @@ async def everything(rounds: int, bodies: int) -> tuple[list[Cost], list[Hold]]:
 def main(rounds: int, bodies: int, out: Path) -> None:
     """Measure, and write the report."""
     costs, holds = uvloop.run(everything(rounds, bodies))
+    held = measure(LARGE_BYTES, LOOP_ROUNDS)
     overhead = out.with_name("overhead.json")
     whole_us = request_us(overhead.read_bytes() if overhead.is_file() else None)
     command = " ".join(["python -m bench.classify", *sys.argv[1:]])
-    out.write_text(markdown(command, describe(CHECKOUT), costs, holds, whole_us))
+    out.write_text(markdown(command, describe(CHECKOUT), costs, holds, held, whole_us))
     click.echo(out.read_text())
 
 

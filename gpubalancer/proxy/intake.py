@@ -111,10 +111,11 @@ async def read_request(
         upgrade=upgrade,
         received_s=exchange.received_s,
     )
-    ranks, insight = generation.policy.tier_ranks, generation.insight
     unread = document is None and (head.has_body or upgrade)
     try:
-        basis = await study.understand(work, document, insight, tenant, ranks, head.fields, unread=unread)
+        basis = await study.understand(
+            work, document, generation.insight, tenant, generation.policy, head.fields, route=route, unread=unread
+        )
     finally:
         note(work)
     return Asked(work, document, basis)

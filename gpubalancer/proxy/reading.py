@@ -12,6 +12,7 @@ cleanup; a call of a library is not interrupted, but ends sooner or later, or th
 """
 
 import gc
+import os
 import resource
 import signal
 import socket
@@ -36,6 +37,8 @@ READ_CPU_S = 10.0
 """CPU time for one body. The worst of 32 MB that are known take less (bench/results/classify.md)."""
 MEMORY_BYTES = 1024**3
 """What reading one body may take beside what the process has before. 32 MB of text take a quarter of it."""
+NICENESS = 5
+"""Where cores are short, the workers' loops go first."""
 _TOO_LONG = "The body takes too long to read."
 _INSIST_S = 0.1
 """A library may swallow what is raised in its callback: so it is raised again."""
@@ -93,6 +96,7 @@ class Reading:
         signal.signal(signal.SIGUSR1, self._on_left)
         signal.signal(signal.SIGALRM, lambda *_: self._give_up(_Stopped))
         signal.signal(signal.SIGPROF, lambda *_: self._give_up(_TooCostly))
+        os.nice(NICENESS)
         # The worker decides how long it lives; a terminal's or a service manager's signal is for the supervisor.
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)

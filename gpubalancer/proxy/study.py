@@ -2,7 +2,8 @@
 
 What is quick is done on the event loop. A body that is large, or made to be slow, is understood in the reader process
 (`proxy/reader.py`), because parsing holds the interpreter's lock wherever it runs. Of other bodies, long texts are
-counted and scanned in a thread, where the native parts let go of the lock. One thread and one process serve a worker:
+counted and scanned in a thread, where the native parts let go of the lock; one that is full of places that detectors
+must look at goes to the process, too. One thread and one process serve a worker:
 whoever sends such bodies waits for others who do, and nobody else does.
 """
 
@@ -54,6 +55,9 @@ class Study:
             content = pieces[0] if len(pieces) == 1 else b"".join(pieces)
             if not heavy(content):
                 return read_document(content, route)
+        return await self._read_apart(pieces, route, policy, tenant)
+
+    async def _read_apart(self, pieces: Sequence[bytes], route: Route, policy: Policy, tenant: Tenant) -> Document:
         owner = None
         if self._prefix_salt is not None:
             owner = Owner(self._prefix_salt, None if policy.routing.prefixes.scope == "all" else tenant.name)
@@ -65,9 +69,10 @@ class Study:
         document: Document | None,
         insight: Insight,
         tenant: Tenant,
-        ranks: Mapping[str, int],
+        policy: Policy,
         fields: Mapping[bytes, bytes],
         *,
+        route: Route,
         unread: bool,
     ) -> Basis | None:
         """Fill in what the text decides: tokens, findings, tier, risk, and what the rules make of it all.
@@ -77,18 +82,21 @@ class Study:
             document: the body if it was read.
             insight: of the policy.
             tenant: who asks.
-            ranks: rank of each tier.
+            policy: which has the tiers, and by which a body is read.
             fields: of the head.
+            route: what was asked for.
             unread: there is something to read that is not read here.
 
         Raises:
-            RequestError: `tier_not_served`, `injection_refused`, `model_not_allowed`.
+            RequestError: `tier_not_served`, `injection_refused`, `model_not_allowed`, `body_too_costly`.
         """
+        ranks = policy.tier_ranks
         basis: Basis | None = None
         if document is not None:
             plan, counted = await self._count(work, document, insight)
             basis = self.experience.expect(work, document.said, plan, counted)
-            note_findings(work, await self._scan(document, insight), insight, tenant, ranks)
+            scan = await self._scan(document, insight, tenant, policy, route)
+            note_findings(work, scan, insight, tenant, ranks)
         elif unread:
             note_unread(work, insight, tenant, ranks)
         insight.rules.apply(work, fields, self._wall_clock())
@@ -106,12 +114,18 @@ class Study:
         plan = insight.book.plan(document.said, work.model)
         return plan, await self._apart(lambda: count(plan)) if plan.unread and plan.counting else count(plan)
 
-    async def _scan(self, document: Document, insight: Insight) -> Scan:
+    async def _scan(self, document: Document, insight: Insight, tenant: Tenant, policy: Policy, route: Route) -> Scan:
         if document.understood is not None:
             return document.understood.scan
         texts = texts_of(document.said)
         scan = insight.scanner.scan_at_once(texts)
-        return scan if scan is not None else await self._apart(lambda: insight.scanner_apart.scan(texts))
+        if scan is None:
+            scan = await self._apart(lambda: insight.scanner_apart.scan_apart(texts))
+        if scan is not None:
+            return scan
+        # Whatever such a text is made of, it is made for the detectors.
+        elsewhere = await self._read_apart(document.pieces, route, policy, tenant)
+        return await self._scan(elsewhere, insight, tenant, policy, route)
 
     async def _apart(self, step: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, step)

@@ -27,7 +27,7 @@ class Flow(Protocol):
         """Take bytes from the client again."""
 
     def body_progress(self) -> None:
-        """A piece has come, or is wanted from now on: the time between two pieces starts again."""
+        """A piece is wanted from now on: the time until it comes starts again."""
 
 
 class InboundBody:
@@ -81,7 +81,6 @@ class InboundBody:
                 self._wake()
             if self._waiter is None and self.size_bytes > HIGH_WATER_BYTES:
                 self._flow.pause_reading()
-        self._flow.body_progress()
 
     def _keep(self, piece: bytes) -> None:
         if not self._pieces or len(piece) >= _BLOCK_BYTES:

@@ -8,7 +8,7 @@ A connection that must be closed while its client may still be sending lingers: 
 read and dropped for a moment, so that the kernel does not reset the connection and take the answer with it
 (RFC 9112 section 9.6).
 
-What one read brings may hold 40,000 chunks, each of which takes 0.3 us. So of what is not one long piece of a body the
+What one read brings may hold 40,000 chunks, each of which takes 0.5 us. So of what is not one long piece of a body the
 first `TURN_BYTES` are read, and the rest after a turn of the event loop; until then the client is not read from.
 
 A client's end-of-file counts as leaving: inference clients do not shut down one direction, and a request whose client
@@ -30,7 +30,7 @@ from gpubalancer.wire.limits import Limits
 from gpubalancer.wire.reader import RequestReader
 from gpubalancer.wire.sweep import NEVER, Sweeper
 
-TURN_BYTES = 32 * 1024
+TURN_BYTES = 16 * 1024
 LINGER_S = 2.0
 """How long a closed connection is still drained (nginx's lingering_timeout is 5 s)."""
 
@@ -112,6 +112,7 @@ class Downstream(asyncio.Protocol):
             self._feed_first(data)
         else:
             reader.feed(data)
+        self.body_progress()
         self._go_on()
         if reader.in_head and not was_in_head and self._active is None and not self._lingering:
             self.deadline_s = self._frontend.clock() + self._frontend.limits.head_timeout_s

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Generator
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -10,6 +11,7 @@ import pytest
 from bench.classify import SHAPES, SIZES, Case, cases, everything, stepped, summed, worst_bodies, worst_texts
 from bench.classify_report import Cost, Hold, markdown, request_us, verdicts
 from bench.figures import Spread
+from bench.loop_hold import Held
 from gpubalancer.brain.content import heavy, read_content
 
 
@@ -63,6 +65,15 @@ def test_rounds_are_grouped_by_case() -> None:
     assert (found.name, found.size) == ("chat", "1 KB")
 
 
+HELD = Held("tiny messages", "read apart", 33_000_000, 200, 1.25, 4.5)
+
+
+def test_the_longest_hold_of_any_input_is_judged() -> None:
+    """By what the loop computed and by what it waited for."""
+    assert verdicts([], [], [HELD])[0][2:] == ["4.50", "met"]
+    assert verdicts([], [], [HELD, replace(HELD, cpu_ms=5.01)])[0][2:] == ["5.01", "**missed**"]
+
+
 def test_verdicts() -> None:
     """Cold chats and the longest step are judged, at the limit still met."""
     rows = verdicts([cost(60.0), cost(1000.1, "100 KB"), cost(1e9, "100 KB", "completions")], [hold(1.0), hold(5.1)])
@@ -81,7 +92,7 @@ def test_share_of_a_whole_request() -> None:
 
 def test_the_report() -> None:
     """It tells the command, the machine, the targets, all figures and the share."""
-    text = markdown("python -m bench.classify", {"cores": "2"}, [cost(20.0)], [hold(1.5)], 200.0)
+    text = markdown("python -m bench.classify", {"cores": "2"}, [cost(20.0)], [hold(1.5)], [HELD], 200.0)
     for part in ("    python -m bench.classify", "| cores | 2 |", "met", "| chat | 1 KB | 20 |", "1.50 | 99.0", "10%"):
         assert part in text
 

@@ -45,7 +45,8 @@ def understood(content: Any, model: str = "m", salt: int | None = None) -> tuple
             document = await study.read([body], chat_route(), POLICY, POLICY.tenants[0])
             made = Work("chat", model, 0, streamed=False, deadline_s=float("inf"), tenant=POLICY.tenants[0].name)
             insight = build_insight(POLICY, 1, None)
-            await study.understand(made, document, insight, POLICY.tenants[0], POLICY.tier_ranks, {}, unread=False)
+            tenant = POLICY.tenants[0]
+            await study.understand(made, document, insight, tenant, POLICY, {}, route=chat_route(), unread=False)
             return made, document
         finally:
             await study.close()
@@ -86,6 +87,13 @@ def test_a_model_without_a_tokenizer_is_estimated() -> None:
     made, _ = understood("word " * 2000, model="n")
     assert not made.counted
     assert 1000 < made.prompt_tokens < 5000
+
+
+def test_a_text_made_for_the_detectors_is_understood_as_well() -> None:
+    """One full of what they must look at goes on to the other process, and is found to be what it is."""
+    made, document = understood("4111 1111 1111 1112; " * 5000 + f"pay {CARD}")
+    assert document.understood is None
+    assert made.tier_source == "detector:payment_card"
 
 
 def test_a_large_request_of_a_model_without_a_tokenizer_is_estimated() -> None:

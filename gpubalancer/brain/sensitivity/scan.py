@@ -2,8 +2,9 @@
 
 Each place costs a microsecond or a few, so a text that is made for it costs more than any other of its size:
 
-* `scan_at_once` gives up where the event loop would wait too long, and the caller runs `scan` in a thread; hyperscan
-  releases the interpreter's lock while it reads;
+* `scan_at_once` gives up where the event loop would wait too long, and `scan_apart` where a thread would keep the
+  interpreter's lock from it: hyperscan releases the lock while it reads, but sorting a million places holds it for
+  60 ms. Then the caller runs `scan` in another process;
 * a rule that has more places than it can look at, and was right at none of them, counts as a finding: what can't be
   looked at is not waved through.
 
@@ -31,6 +32,8 @@ Span = tuple[int, int]
 AT_ONCE_CHARS = 104 * 1024
 AT_ONCE_PLACES = 400
 """What the event loop may read: with the worst text that is known, under 5 ms (bench/results/sensitivity.md)."""
+APART_PLACES = 4000
+"""What a thread may look at: noting and sorting them takes 2 ms."""
 ENOUGH = 1000
 """Findings of one rule after which it is not asked again: the tier is known, and the count is then at least this."""
 _ALL = 1 << 62
@@ -100,6 +103,10 @@ class Scanner:
     def scan_at_once(self, messages: Messages) -> Scan | None:
         """The same, or None where that may take longer than an event loop should wait."""
         return None if large(messages) else self._scan(messages, AT_ONCE_PLACES)
+
+    def scan_apart(self, messages: Messages) -> Scan | None:
+        """The same, or None where a thread should not do it either."""
+        return self._scan(messages, APART_PLACES)
 
     def _scan(self, messages: Messages, most_places: int) -> Scan | None:
         if self._expressions is None:

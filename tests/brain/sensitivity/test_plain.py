@@ -39,6 +39,12 @@ def test_many_kinds_of_disguise_at_once() -> None:
     assert plain(digits) == "0123456789" * 3
 
 
+@given(st.text(min_size=1, max_size=3), st.integers(8_000, 9_000))
+def test_long_text_is_read_as_short_text_is(unit: str, times: int) -> None:
+    """It is looked at in steps, and no step sees less than the whole would."""
+    assert plain(unit * times) == plain(unit) * times
+
+
 @given(st.text())
 def test_plain_text_stays_plain(text: str) -> None:
     """Reading twice is reading once, whatever the text."""

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from bench.corpus.samples import corpus
 from gpubalancer.brain.sensitivity.places import MOST_PLACES
-from gpubalancer.brain.sensitivity.scan import AT_ONCE_CHARS, AT_ONCE_PLACES, ENOUGH, NOTHING, Scan, large
+from gpubalancer.brain.sensitivity.scan import APART_PLACES, AT_ONCE_CHARS, AT_ONCE_PLACES, ENOUGH, NOTHING, Scan, large
 from gpubalancer.domain.work import Finding
 from tests.brain.sensitivity.scanning import everything, found, scanner
 
@@ -109,6 +109,8 @@ def test_the_loop_is_not_held() -> None:
     assert everything().scan_at_once([["a" * (AT_ONCE_CHARS + 1)]]) is None
     assert everything().scan_at_once([["4111111111111112 " * (AT_ONCE_PLACES + 1)]]) is None
     assert everything().scan_at_once([[CARD]]) == everything().scan([[CARD]])
+    assert everything().scan_apart([["4111111111111112 " * (APART_PLACES + 1)]]) is None
+    assert everything().scan_apart([[f"{CARD} " + "a" * AT_ONCE_CHARS]]) == everything().scan([[CARD]])
 
 
 def test_nothing_of_a_match_is_kept(caplog: pytest.LogCaptureFixture) -> None:

@@ -178,6 +178,16 @@ def _words(cells: Sequence[Cell], contestant: str) -> str:
     return row_of(next(cell for cell in cells if cell.contestant == contestant), ()).settings
 
 
+def read_findings(path: Path) -> Findings:
+    """What an earlier run wrote."""
+    found = orjson.loads(path.read_bytes())
+    for name in ("tried", "cells"):
+        found[name] = [
+            Cell(**cell | {"told": None if cell["told"] is None else Told(**cell["told"])}) for cell in found[name]
+        ]
+    return Findings(**found)
+
+
 def _say(text: object) -> None:
     click.echo(f"{datetime.now(UTC):%H:%M:%S} {text}", err=True)
 
@@ -197,10 +207,14 @@ def _tell(cell: Cell) -> None:
     "--peers", type=click.Path(path_type=Path), default=CHECKOUT / ".venvs", help="Where install_peers.sh put them."
 )
 @click.option("--out", type=click.Path(path_type=Path), default=RESULTS)
+@click.option("--again", is_flag=True, help="Measure nothing: write the report from the JSON beside it.")
 def main(
-    traces: Path, seeds: int, seconds: float, warm_s: float, lanes: int, only: str, peers: Path, out: Path
+    traces: Path, seeds: int, seconds: float, warm_s: float, lanes: int, only: str, peers: Path, out: Path, again: bool
 ) -> None:
     """Measure, then write the report and, beside it, everything as JSON."""
+    if again:
+        out.write_text(markdown(read_findings(out.with_suffix(".json"))))
+        return
     raise_file_limit()
     end_processes_on_sigterm()
     scenarios = [scenario for scenario in SCENARIOS if only in scenario.name]

@@ -5,7 +5,7 @@ import pytest
 from bench.openloop import Told
 from bench.peers import OURS
 from bench.placement_cells import Cell
-from bench.placement_report import Findings, interval, markdown
+from bench.placement_report import TARGETS, Findings, Target, interval, markdown
 
 
 def cell(load: str, contestant: str, seed: int, good: int) -> Cell:
@@ -19,6 +19,24 @@ def test_an_interval_is_students() -> None:
     assert found.mean == pytest.approx(0.9)
     assert found.half == pytest.approx(2.78 * 0.0707107 / 5**0.5)
     assert str(interval([0.5])) == "0.500 ± 0.000"
+
+
+@pytest.mark.parametrize(
+    ("target", "verdict"),
+    [
+        (Target(1.5), "at least 1.5 x: met"),
+        (Target(1.5, 0.9), "at least 1.5 x and 0.9: **missed**"),
+        (Target(2.0), "at least 2 x: **missed**"),
+        (Target(3.0), "at least 3 x: **missed**, 2.22 x is possible"),
+    ],
+)
+def test_targets_are_judged(monkeypatch: pytest.MonkeyPatch, target: Target, verdict: str) -> None:
+    """A missed target says what would be possible where even a goodput of 1 would miss it."""
+    monkeypatch.setitem(TARGETS, ("mixed", "100%"), target)
+    cells = [cell("100%", OURS, 1, 8), cell("100%", "smg", 1, 4), cell("100%", OURS, 2, 9), cell("100%", "smg", 2, 5)]
+    rates = {"mixed": {"100%": 5.0}}
+    page = markdown(Findings("x", "now", {}, [], {"mixed": {"least": 5.0}}, rates, {}, [], cells, {}))
+    assert f"| wanted | {verdict} |" in page
 
 
 def test_the_page_holds_ours_against_the_best() -> None:

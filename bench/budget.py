@@ -24,6 +24,7 @@ from statistics import median
 
 import click
 
+from bench import budget_valkey
 from bench.figures import percentile
 from bench.machine import describe
 from bench.running import CHECKOUT
@@ -168,8 +169,15 @@ def without(pairs: int) -> float:
     return (time.perf_counter() - began_s) / pairs * 1e6
 
 
-def report(command: str, machine: Mapping[str, str], rows: Sequence[Row], alone: Row, nothing_us: float) -> str:
-    """The findings as Markdown."""
+def report(
+    command: str,
+    machine: Mapping[str, str],
+    rows: Sequence[Row],
+    alone: Row,
+    nothing_us: float,
+    shared: Sequence[str] = (),
+) -> str:
+    """The findings as Markdown; `shared` are lines on budgets on a server."""
     worst = max(median(cost.cpu_us) for row in rows for cost in row.workers)
     lines = [
         "# Budgets",
@@ -204,6 +212,7 @@ def report(command: str, machine: Mapping[str, str], rows: Sequence[Row], alone:
         "| --- | --- | --- | --- |",
         *map(_memory_row, (row for row in rows if row.tenants >= 1000)),
         "",
+        *shared,
     ]
     return "\n".join(lines)
 
@@ -230,7 +239,12 @@ def main(pairs: int, sizes: tuple[int, ...], out: Path | None) -> None:
     """Measure what budgets cost and print the report."""
     alone = measure(sizes[0], 1, pairs)
     rows = [measure(tenants, WORKERS, pairs) for tenants in sizes]
-    text = report("python -m bench.budget", describe(CHECKOUT), rows, alone, without(pairs))
+    shared, server = [], budget_valkey.program()
+    if server is not None:
+        found = [budget_valkey.measure(server, claims_of(tenants), WORKERS, pairs) for tenants in sizes if tenants > 1]
+        shared = budget_valkey.section(Path(server).name, found)
+    command = f"python -m bench.budget --pairs {pairs}"
+    text = report(command, describe(CHECKOUT), rows, alone, without(pairs), shared)
     click.echo(text)
     if out:
         out.write_text(text)

@@ -189,13 +189,13 @@ class BudgetFile:
         """
         if not locks.try_lock(self.fd, locks.ROW_BYTE + root):
             seize(self.fd, locks.ROW_BYTE + root, lambda: self._want(root))
-        if self.cells[self._cell(root) + layout.PENDING_CELL]:
+        if self.cells[layout.ROWS_CELL + root * layout.ROW_CELLS + layout.PENDING_CELL]:
             self._repair(root)
 
     def unlock(self, root: int) -> None:
         """Give a group's lock back; who takes it again and again lets others have a turn."""
         locks.unlock(self.fd, locks.ROW_BYTE + root)
-        wanted = self._cell(root) + layout.WANTED_CELL
+        wanted = layout.ROWS_CELL + root * layout.ROW_CELLS + layout.WANTED_CELL
         if self.cells[wanted]:
             self.cells[wanted] = 0
             os.sched_yield()

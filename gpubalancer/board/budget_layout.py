@@ -45,6 +45,9 @@ ID_CELL, STATE_CELL, LINK_CELL, PENDING_CELL, KEEP_CELL = 0, 2, 7, 8, 9
 """`link`: 1 + another row of its group, nearer to the root; 0 for the root. `pending`, of a root: 1 + the worker row
 whose redo record is being carried out. `keep`: for how many nanoseconds a row is kept after its last change; after it
 stand limit and period of a bucket, or 1 and 0."""
+ROWS_CELL = ROWS_AT // CELL_BYTES
+LINKS_CELL = ROWS_CELL + LINK_CELL
+"""Where rows, and their links, begin in cells."""
 KEEP = struct.Struct("<3q")
 WANTED_CELL = 12
 """Of a root: somebody waits for its lock."""

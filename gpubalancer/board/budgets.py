@@ -14,12 +14,16 @@ settlement off: it is written down, and done with one of the next calls.
 """
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gpubalancer.board import locks
 from gpubalancer.board.board import BoardError
 from gpubalancer.board.budget_file import BudgetFile
 from gpubalancer.board.budget_layout import (
+    LINKS_CELL,
+    ROW_CELLS,
+    SHAPE_CELL,
     SLOT_ACTUAL,
     SLOT_CELLS,
     SLOT_HELD,
@@ -187,7 +191,7 @@ class Till:
         cells[base + SLOT_OP] = NEVER
         cells[base] = _SETTLING
         try:
-            self._settle_now(slot, claims, now_ns, keep=keep)
+            self._settle_now(slot, claims, actual, now_ns, keep=keep)
         except BusyError:
             self._late.append((slot, claims, keep))
 
@@ -196,7 +200,7 @@ class Till:
         while self._late:
             slot, claims, keep = self._late[0]
             try:
-                self._settle_now(slot, claims, self.now_ns(), keep=keep)
+                self._settle_now(slot, claims, self.slots.actual(slot), self.now_ns(), keep=keep)
             except BusyError:
                 return
             self._late.popleft()
@@ -254,8 +258,10 @@ class Till:
         file = self._file
         while True:
             bound = self._bound.get(claims) or self._bind(claims)
-            file.lock(bound.root)
-            if file.shape == bound.shape and file.is_root(bound.root):
+            root = bound.root
+            file.lock(root)
+            cells = file.cells
+            if cells[SHAPE_CELL] == bound.shape and not cells[LINKS_CELL + root * ROW_CELLS]:
                 return bound
             file.unlock(bound.root)
             del self._bound[claims]
@@ -270,11 +276,11 @@ class Till:
         self._bound[claims] = bound
         return bound
 
-    def _settle_now(self, slot: int, claims: Claims, now_ns: int, *, keep: bool) -> None:
+    def _settle_now(self, slot: int, claims: Claims, actual: Sequence[int], now_ns: int, *, keep: bool) -> None:
         bound = self._enter(claims)
         try:
             what = self.worker, self._next_op(), slot
-            amounts = self.slots.held(slot), self.slots.actual(slot)
+            amounts = self.slots.held(slot), actual
             settle_rows(self._file, self.slots, what, claims.terms, bound.places, amounts, bound.root, now_ns)
         finally:
             self._file.unlock(bound.root)

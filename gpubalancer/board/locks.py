@@ -23,11 +23,17 @@ TRIES = 64
 _FLOCK = struct.Struct("@hhqqi0q")
 """`struct flock`: l_type, l_whence, l_start, l_len, l_pid (0 for this kind of lock), padded to its alignment."""
 
+_START = struct.Struct("@q")
+_LOCK, _UNLOCK = (_FLOCK.pack(kind, os.SEEK_SET, 0, 1, 0)[:8] for kind in (fcntl.F_WRLCK, fcntl.F_UNLCK))
+_ONE = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 1, 0)[16:]
+"""What stands before and behind `l_start`; put together they cost half of what packing six fields does."""
+_fcntl, _SET = fcntl.fcntl, fcntl.F_OFD_SETLK
+
 
 def try_lock(fd: int, byte: int) -> bool:
     """Take the exclusive lock on one byte; False if another opening of the file holds it. Never waits."""
     try:
-        fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, byte, 1, 0))
+        _fcntl(fd, _SET, _LOCK + _START.pack(byte) + _ONE)
     except BlockingIOError:
         return False
     return True
@@ -35,7 +41,7 @@ def try_lock(fd: int, byte: int) -> bool:
 
 def unlock(fd: int, byte: int) -> None:
     """Give the lock back. Harmless when it is not held."""
-    fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _FLOCK.pack(fcntl.F_UNLCK, os.SEEK_SET, byte, 1, 0))
+    _fcntl(fd, _SET, _UNLOCK + _START.pack(byte) + _ONE)
 
 
 def reopen(fd: int) -> int:

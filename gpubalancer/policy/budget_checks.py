@@ -166,6 +166,21 @@ def _has_meter(backend: Backend) -> bool:
     return backend.kind is not Kind.CLOUD and (telemetry.agent is not None or telemetry.exporter is not None)
 
 
+SHARED_MOST = (1 << 53) - 1
+"""The greatest number that a server of shared budgets can count with."""
+
+
+def _fits_the_server(policy: "Policy") -> Iterator[Finding]:
+    if policy.state.budgets_url is None:
+        return
+    for path, budget in _budgets(policy):
+        for key, amount in (("limit", budget.scaled_limit), ("burst", budget.scaled_capacity)):
+            if SHARED_MOST < amount <= MOST and (key == "limit" or budget.burst is not None):
+                most = SHARED_MOST // SCALE[budget.unit]
+                expected = f"at most {most} {budget.unit} where budgets are on a server (`state.budgets`)"
+                yield Finding((*path, key), f"{amount / SCALE[budget.unit]:g} {budget.unit}", expected)
+
+
 BUDGET_CHECKS = (
     _periods_fit,
     _amounts_fit,
@@ -175,4 +190,5 @@ BUDGET_CHECKS = (
     _parents_are_a_tree,
     _few_enough,
     _can_be_measured,
+    _fits_the_server,
 )

@@ -105,6 +105,8 @@ def test_a_stopped_process_costs_nobody_more_than_its_patience(tmp_path: Path) -
         assert spender.stdout is not None
         assert spender.stdout.readline() == "begun\n"
         own = till(path, 1)
+        # Its row is made now: the process may be stopped while it makes its own.
+        own.standings(other, own.now_ns())
         os.kill(spender.pid, signal.SIGSTOP)
         answer = own.reserve(other, Spending(1, 0, 1, 1), own.now_ns())
         assert isinstance(answer, Reservation)

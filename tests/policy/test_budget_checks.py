@@ -55,6 +55,10 @@ CASES = {
         tenant("unit: usd, limit: 10G, per: month"),
         "3: tenants[0].budgets[0].limit: found 1e+10 usd, expected at most 1152921504 usd",
     ),
+    "too much for a server": (
+        "state: {budgets: 'valkey://127.0.0.1'}\n" + tenant("unit: usd, limit: 10M, per: month"),
+        "4: tenants[0].budgets[0].limit: found 1e+07 usd, expected at most 9007199 usd where budgets are on a server",
+    ),
     "half a token": (
         tenant("unit: tokens, limit: 0.5, per: 1m"),
         "3: tenants[0].budgets[0].limit: found 0.5 tokens, expected a whole number",

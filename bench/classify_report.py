@@ -53,7 +53,7 @@ Through a real balancer with one worker, every detector on, a model that is rena
 everything: bodies of 32 MB, read in the worker's reader process; the largest of the same kinds that the worker still
 reads itself; and heads and framings. *Computed* is the longest that the loop's thread computed between two beats of
 half a millisecond, *late* the longest that a beat was late while this process computed, another thread included. The
-least of two rounds; the worst of each kind. `python -m bench.loop_hold` prints all of them.
+least of two rounds, of 32 MB the only one; the worst of each kind. `python -m bench.loop_hold` prints all of them.
 """
 TARGETS = (("1 KB", "cpu", 60.0), ("100 KB", "cpu", 3000.0), ("100 KB", "loop", 1000.0))
 """Size of a cold chat, what of it, and the most microseconds that it may take."""

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from gpubalancer.brain.content import Content
 from gpubalancer.brain.learned import Extent, TextTokens, measure
-from gpubalancer.brain.outputs import OutputLengths
+from gpubalancer.brain.outputs import OutputLengths, kind_of
 from gpubalancer.brain.prefix import CacheShares
 from gpubalancer.brain.tokens.counting import Plan
 from gpubalancer.domain.work import Work
@@ -31,7 +31,7 @@ class Basis(NamedTuple):
     """What an expectation rests on; kept with the request, to learn from how it ends."""
 
     api: str
-    """Of the content, which may tell apart what one route serves (Ollama's embed)."""
+    """Of the content, which may tell apart what one route serves (Ollama's embed), and with the effort asked for."""
     answers: int
     known_tokens: int
     extent: Extent | None
@@ -61,9 +61,10 @@ class Experience:
             work.prompt_tokens = plan.known_tokens + self.ratios.tokens(model, work.tenant, counted)
         else:
             work.prompt_tokens, work.counted = plan.finish(counted), True
-        expected = self.lengths.expect(work.tenant, model, content.api, content.max_tokens, content.answers)
+        kind = kind_of(content.api, content.reasoning_effort)
+        expected = self.lengths.expect(work.tenant, model, kind, content.max_tokens, content.answers)
         work.output_tokens, work.output_tokens_high = expected.median, expected.high
-        return Basis(content.api, content.answers, plan.known_tokens, extent)
+        return Basis(kind, content.answers, plan.known_tokens, extent)
 
     def learn(self, work: Work, basis: Basis, prompt_tokens: int, completion_tokens: int) -> None:
         """Take in what an engine reported of a request that ended well."""

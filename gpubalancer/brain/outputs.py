@@ -1,9 +1,10 @@
-"""How long an answer will be: its median and 95th percentile, learned by tenant, model and API.
+"""How long an answer will be: its median and 95th percentile, learned by tenant, model, API and reasoning effort.
 
 Each key has a histogram whose buckets grow by a fifth, so that a quantile is right within a fifth at any length, and
 80 numbers are all that is kept. New answers weigh more than old ones: after 500 answers an old one counts half. A new
 key starts from what the model has shown with other tenants, and a new model from the prior of its API; the prior is
-worth 20 answers.
+worth 20 answers. A reasoning effort that is asked for is part of the key, since more of it writes many times as much;
+one not seen yet starts from what the model writes without.
 
 What the client allows (`max_tokens`) caps what is expected. The balancer itself never sets it.
 """
@@ -21,6 +22,9 @@ HALF_LIFE = 500
 """Answers after which one counts half."""
 KEYS_LIMIT = 4096
 """Keys that are remembered; about 1 KB each."""
+
+EFFORTS = frozenset(("none", "minimal", "low", "medium", "high", "xhigh", "max"))
+"""What OpenAI's and Anthropic's APIs take. Others count as none given, or clients could make keys without end."""
 
 _PRIOR_ANSWERS = 20.0
 _HEAVIER = 2 ** (1 / HALF_LIFE)
@@ -121,6 +125,11 @@ def _prior(prior: Prior) -> list[float]:
     return lengths.weights(_PRIOR_ANSWERS)
 
 
+def kind_of(api: str, effort: str | None) -> str:
+    """What lengths are told apart by, beside tenant and model."""
+    return f"{api}:{effort}" if effort in EFFORTS else api
+
+
 class OutputLengths:
     """All histograms of a process. Not for several threads at once."""
 
@@ -137,7 +146,7 @@ class OutputLengths:
         Arguments:
             tenant: name.
             model: public name.
-            api: of the route.
+            api: of the route, or what `kind_of` makes of it.
             max_tokens: the client's own limit on one answer, None if it set none.
             answers: how many are asked for.
         """
@@ -150,7 +159,7 @@ class OutputLengths:
 
     def learn(self, tenant: str, model: str, api: str, tokens: int, answers: int) -> None:
         """Take in what a request wrote, all its answers together. Leave out answers that broke off."""
-        if api not in self._priors or tokens < 0 or answers < 1:
+        if api.partition(":")[0] not in self._priors or tokens < 0 or answers < 1:
             return
         kept, each = self._kept, tokens / answers
         model_key, tenant_key = ("", model, api), (tenant, model, api)
@@ -168,10 +177,14 @@ class OutputLengths:
             kept.popitem(last=False)
 
     def _find(self, tenant: str, model: str, api: str) -> Lengths | None:
-        return self._kept.get((tenant, model, api)) or self._kept.get(("", model, api)) or self._priors.get(api)
+        known = self._kept.get((tenant, model, api)) or self._kept.get(("", model, api))
+        if known is not None:
+            return known
+        plain, effort, _ = api.partition(":")
+        return self._find(tenant, model, plain) if effort else self._priors.get(api)
 
     def _start(self, model: str, api: str) -> Lengths:
-        known = self._kept.get(("", model, api)) or self._priors[api]
+        known = self._find("", model, api) or self._priors[api]
         return Lengths(known.weights(_PRIOR_ANSWERS))
 
     def to_state(self) -> dict[str, Any]:
@@ -191,9 +204,14 @@ class OutputLengths:
         rows = state.get("rows")
         for row in rows[-KEYS_LIMIT:] if isinstance(rows, list) else ():
             match row:
-                case [str(tenant), str(model), str(api), list(pairs)] if api in PRIORS and (counts := _counts(pairs)):
+                case [str(tenant), str(model), str(api), list(pairs)] if _known(api) and (counts := _counts(pairs)):
                     made._kept[tenant, model, api] = Lengths(counts)
         return made
+
+
+def _known(kind: str) -> bool:
+    api, effort, level = kind.partition(":")
+    return api in PRIORS and (not effort or level in EFFORTS)
 
 
 def _counts(pairs: list[Any]) -> list[float] | None:

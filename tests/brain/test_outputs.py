@@ -19,6 +19,7 @@ from gpubalancer.brain.outputs import (
     Lengths,
     OutputLengths,
     bucket,
+    kind_of,
 )
 
 LENGTHS = st.lists(st.integers(0, 100_000), min_size=1, max_size=300)
@@ -114,6 +115,26 @@ def test_lengths_are_learned() -> None:
     expected = lengths.expect("t", "m", "chat", None, 1)
     assert expected.median == pytest.approx(40, rel=0.25)
     assert expected.high == pytest.approx(40 * math.exp(1.645 * 0.5), rel=0.3)
+
+
+def test_efforts_are_learned_apart() -> None:
+    """One not seen yet is expected to write what the model writes without; once seen, it has lengths of its own."""
+    lengths = OutputLengths()
+    for _ in range(200):
+        lengths.learn("a", "m", "chat", 100, 1)
+    high = kind_of("chat", "high")
+    assert lengths.expect("a", "m", high, None, 1) == lengths.expect("a", "m", "chat", None, 1)
+    for _ in range(200):
+        lengths.learn("a", "m", high, 5000, 1)
+    assert lengths.expect("a", "m", high, None, 1).median > 4000
+    assert lengths.expect("a", "m", "chat", None, 1).median < 150
+    assert OutputLengths.from_state(lengths.to_state()).expect("b", "m", high, None, 1).median > 4000
+
+
+@pytest.mark.parametrize("effort", [None, "", "ultra", "high:low"])
+def test_other_efforts_are_none(effort: str | None) -> None:
+    """A client can't make keys of its own."""
+    assert kind_of("chat", effort) == "chat"
 
 
 def test_a_change_is_followed() -> None:

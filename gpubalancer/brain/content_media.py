@@ -1,22 +1,18 @@
-"""Sizes of images and lengths of sound, read from the first bytes of their base64 text.
+"""Sizes of images and lengths of sound, read from their base64 text.
 
 Formats are told by their magic numbers, not by what the URL claims. Only the head is decoded: a PNG, GIF or WebP says
-its size in the first 30 bytes, a JPEG after its metadata, a WAV or FLAC its rate in the first 50. What can't be read
-has size 0 or length 0, and the table of costs (`tokens/media.py`) has a figure for that.
+its size in the first 30 bytes, a JPEG after its metadata; of sound, `content_sound.py` tells. What can't be read has
+size 0 or length 0, and the table of costs (`tokens/media.py`) has a figure for that.
 """
 
 import binascii
 from typing import Literal, NamedTuple
 
+from gpubalancer.brain.content_sound import length_s
+
 _HEAD_CHARS = 512
 _JPEG_CHARS = 128 * 1024
 """How far a JPEG is searched for its size: past an EXIF thumbnail (64 KB), not through the picture."""
-
-_MP3_BYTES_PER_S = 16_000
-"""128 kbit/s, the most usual rate; a variable rate can't be told without reading it all."""
-_OGG_BYTES_PER_S = 4_000
-"""32 kbit/s, Opus's usual rate for speech (RFC 7587, section 3.1.1, gives 16 to 40)."""
-_UNKNOWN_SOUND_BYTES_PER_S = 8_000
 
 
 class Media(NamedTuple):
@@ -58,8 +54,14 @@ def audio_of(data: str | None) -> Media:
     """Sound by its base64 text or data URL."""
     if data is None or data.startswith(("http:", "https:")):
         return Media("audio")
-    size = _size_bytes(data)
-    return Media("audio", length_s=_length_s(_decoded(data, _data_start(data), _HEAD_CHARS), size), size_bytes=size)
+    size, start = _size_bytes(data), _data_start(data)
+
+    def read(offset: int, count: int) -> bytes:
+        """Four characters are three bytes: begin with whole ones."""
+        before = offset % 3
+        return _decoded(data, start + offset // 3 * 4, -(-(before + count) // 3) * 4)[before:]
+
+    return Media("audio", length_s=length_s(read, size), size_bytes=size)
 
 
 def _data_start(url: str) -> int:
@@ -113,20 +115,3 @@ def _jpeg(head: bytes) -> tuple[int, int]:
             return int.from_bytes(head[position + 7 : position + 9]), int.from_bytes(head[position + 5 : position + 7])
         position += 2 + max(int.from_bytes(head[position + 2 : position + 4]), 2)
     return 0, 0
-
-
-def _length_s(head: bytes, size_bytes: int) -> float:
-    """Length of a WAV or FLAC by its header, of an MP3, Ogg or unknown container by its size."""
-    if head.startswith(b"RIFF") and head[8:12] == b"WAVE":
-        bytes_per_s = int.from_bytes(head[28:32], "little")
-        return max(size_bytes - 44, 0) / bytes_per_s if bytes_per_s else 0.0
-    if head.startswith(b"fLaC") and len(head) >= 26:
-        # STREAMINFO (RFC 9639, section 8.2): 20 bits of rate, 3 of channels, 5 of depth, 36 of samples.
-        packed = int.from_bytes(head[18:26])
-        rate, samples = packed >> 44, packed & (1 << 36) - 1
-        return samples / rate if rate else 0.0
-    if head.startswith((b"ID3", b"\xff\xfb", b"\xff\xf3", b"\xff\xf2", b"\xff\xfa")):
-        return size_bytes / _MP3_BYTES_PER_S
-    if head.startswith(b"OggS"):
-        return size_bytes / _OGG_BYTES_PER_S
-    return size_bytes / _UNKNOWN_SOUND_BYTES_PER_S

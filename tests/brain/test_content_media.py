@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpubalancer.brain.content_media import Media, audio_of, image_of, media_of
+from tests.brain.test_content_sound import mp3, ogg_opus
 
 
 def encoded(data: bytes, kind: str = "image/png") -> str:
@@ -72,13 +73,15 @@ def wav(seconds: float, rate: int = 16_000) -> bytes:
 
 
 def test_lengths_of_sound() -> None:
-    """A WAV by its rate, a FLAC by its samples, others by their size."""
+    """By their headers, decoded where they stand in the text; by its size where there is none."""
     assert audio_of(encoded(wav(2.5), "audio/wav")).length_s == pytest.approx(2.5, abs=0.01)
     packed = (48_000 << 44 | 1 << 41 | 15 << 36 | 96_000).to_bytes(8)
     flac = b"fLaC" + bytes(4) + bytes(10) + packed + bytes(16)
     assert audio_of(base64.b64encode(flac).decode()).length_s == 2.0
-    assert audio_of(base64.b64encode(b"ID3" + bytes(32_000)).decode()).length_s == pytest.approx(2.0, abs=0.01)
-    assert audio_of(base64.b64encode(b"OggS" + bytes(8_000)).decode()).length_s == pytest.approx(2.0, abs=0.01)
+    for tag_bytes in (300, 301, 302):
+        assert audio_of(encoded(mp3(tag_bytes, 32_000), "audio/mpeg")).length_s == pytest.approx(2.0, abs=0.01)
+    assert audio_of(base64.b64encode(ogg_opus(2.0, 500_000)).decode()).length_s == pytest.approx(2.0, abs=0.01)
+    assert audio_of(base64.b64encode(bytes(16_000)).decode()).length_s == pytest.approx(2.0, abs=0.01)
     assert audio_of("https://127.0.0.1/a.wav") == audio_of(None) == Media("audio")
 
 

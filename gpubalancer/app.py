@@ -19,7 +19,7 @@ from typing import Any
 
 from gpubalancer import logs
 from gpubalancer.board.board import Board, BoardError
-from gpubalancer.board.prefixes import LEAST_BYTES, Prefixes
+from gpubalancer.board.prefixes import Prefixes, open_table
 from gpubalancer.bookkeeping import Bookkeeping
 from gpubalancer.brain.budget import BudgetPlan
 from gpubalancer.brain.fleet import Discovery
@@ -260,6 +260,8 @@ class Balancer:
             ledger_failures=lambda: self._books.failures,
             telemetry_age_s=self._senses.columns.ages_s,
             hardware=self._senses.columns.hardware,
+            idle_joules=self._senses.columns.idle_joules,
+            carbon_grams_per_kwh=lambda: reloader.policy.telemetry.carbon_grams_per_kwh,
             gpus=self._senses.columns.gpus,
             backend_cost_s=self._inquiry.typical_costs,
             budget_remaining=self._treasury.remaining,
@@ -278,7 +280,7 @@ async def serve(path: Path, policy: Policy, since: Fingerprint) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         workers = policy.listen.worker_count(os.cpu_count() or 1)
         board = Board.create(directory / "board", workers, len(policy.backends))
-        prefixes = _open_prefixes(directory / "prefixes", policy, board)
+        prefixes = open_table(directory / "prefixes", policy.routing.prefixes.table_bytes, board)
         recorder = Recorder(directory / JOURNAL, "supervisor", logs.say)
         treasury = Treasury(directory / BUDGETS, recorder.bury)
         books = Bookkeeping(directory, policy.state.ledger_url, logs.say)
@@ -345,19 +347,6 @@ def find_tokenizers(policy: Policy) -> list[str]:
         for name, model in policy.models.items()
         if model.tokenizer is not None and not known(model.tokenizer)
     ]
-
-
-def _open_prefixes(path: Path, policy: Policy, board: Board) -> Prefixes | None:
-    """The table of prefixes, empty; None where the policy wants none.
-
-    Raises:
-        OSError: it can't be made.
-    """
-    size_bytes = policy.routing.prefixes.table_bytes
-    if size_bytes >= LEAST_BYTES:
-        return Prefixes.create(path, size_bytes, board)
-    path.unlink(missing_ok=True)
-    return None
 
 
 def _check_certificates(policy: Policy) -> None:

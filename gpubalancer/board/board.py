@@ -48,9 +48,9 @@ class Board:
     """The mapped file. Make one with `create` (supervisor) or `attach` (worker, reader).
 
     The views are the memory itself: what another process writes shows in them at once. Of those with one cell per
-    worker row and backend row, `in_flight`, `prefill_tokens`, `context_tokens`, `read_tokens`, `sent_requests` and
-    `ended_requests` have the worker rows that were in use when the board was opened, `all_in_flight` all that the file
-    has.
+    worker row and backend row, `in_flight`, `prefill_tokens`, `context_tokens`, `read_tokens`, `worked_us`,
+    `sent_requests` and `ended_requests` have the worker rows that were in use when the board was opened,
+    `all_in_flight` all that the file has.
 
     Attributes:
         up, reachable, draining, live: 1 or 0. `reachable`: probes can connect, whatever they are told. `live`: the row
@@ -66,11 +66,13 @@ class Board:
         hardware: a `layout.Hardware`.
         speed_fraction: clock of its slowest GPU against what it should be; 1 if unknown.
         power_watts: of its GPUs together; NaN if unknown.
+        active_watts: power by which requests are charged for its time, from measured energy; NaN if unknown.
         gpu_at_s: monotonic time of the last word on its GPUs; 0 if never.
         cached_since_s: what the engine had read before this monotonic second, it has forgotten; 0 for nothing.
         in_flight: requests leased.
         prefill_tokens: uncached prompt tokens sent whose first token has not come.
         read_tokens: those whose first token has come, since the worker began.
+        worked_us: microseconds that the backend has worked for requests that have ended, likewise.
         context_tokens: prompt and output tokens of the requests in flight.
         sent_requests, ended_requests: counted since the worker began.
         fd: a descriptor of the file, for `locks.reopen`.
@@ -106,6 +108,7 @@ class Board:
         self.speed_fraction: NDArray[np.float64] = shared["speed_fraction"]
         self.power_watts: NDArray[np.float64] = shared["power_watts"]
         self.gpu_at_s: NDArray[np.float64] = shared["gpu_at_s"]
+        self.active_watts: NDArray[np.float64] = shared["active_watts"]
         self.cached_since_s: NDArray[np.int64] = shared["cached_since_s"]
         self.all_in_flight: NDArray[np.int32] = shared["in_flight"]
         self._use_rows(int(self._header["rows_used"][0]))
@@ -289,6 +292,7 @@ class Board:
         self.in_flight = self.all_in_flight[:rows_used]
         self.prefill_tokens: NDArray[np.int64] = self._shared["prefill_tokens"][:rows_used]
         self.read_tokens: NDArray[np.int64] = self._shared["read_tokens"][:rows_used]
+        self.worked_us: NDArray[np.int64] = self._shared["worked_us"][:rows_used]
         self.context_tokens: NDArray[np.int64] = self._shared["context_tokens"][:rows_used]
         self.sent_requests: NDArray[np.int64] = self._shared["sent_requests"][:rows_used]
         self.ended_requests: NDArray[np.int64] = self._shared["ended_requests"][:rows_used]

@@ -4,8 +4,8 @@ Beside the slots, each worker counts for each backend the uncached prompt tokens
 has not come, and the tokens of all its requests there. Its own cells have one writer, so no lock is needed; the sums
 over all workers are what a choice looks at.
 
-It also counts, without end, the prompt tokens that were read there. What was added to that between a request's first
-token and its last is what others' prompts have kept it waiting for.
+It also counts, without end, how long each backend has worked for us, and the prompt tokens that were read there. What
+was added to the latter between a request's first token and its last is what others' prompts have kept it waiting for.
 """
 
 import numpy as np
@@ -45,6 +45,11 @@ class Burden:
         # A worker that died takes its count with it.
         return max(0, self._burdens.read_by_all(self._cell) - self._before_tokens)
 
+    def worked(self, seconds: float) -> None:
+        """So long the backend has worked for the request; nothing after its end."""
+        if self._cell >= 0:
+            self._burdens.worked_us[self._cell] += int(seconds * 1e6)
+
     def end(self) -> None:
         """The request is no longer there."""
         if self._cell < 0:
@@ -71,6 +76,7 @@ class Burdens:
         self.prefill = board.cells("prefill_tokens")
         self.context = board.cells("context_tokens")
         self.read = board.cells("read_tokens")
+        self.worked_us = board.cells("worked_us")
         self.sent = board.cells("sent_requests")
         self.ended = board.cells("ended_requests")
         self._all_read: NDArray[np.int64] = board.all_of("read_tokens")

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 MAGIC = b"gpubalbd"
-VERSION = 5
+VERSION = 6
 WORKERS_LIMIT = 64
 WORKER_ROWS = 2 * WORKERS_LIMIT
 """Rows in every file, used or not, 5.5 MiB at 1,024 backends: as many workers of a dead supervisor may still live."""
@@ -102,12 +102,14 @@ COLUMNS = (
     Column("speed_fraction", np.float64, "supervisor", unset=1.0),
     Column("power_watts", np.float64, "supervisor", unset=NAN),
     Column("gpu_at_s", np.float64, "supervisor"),
+    Column("active_watts", np.float64, "supervisor", unset=NAN),
     # What its engine had read before this second of the monotonic clock, it has forgotten.
     Column("cached_since_s", np.int64, "supervisor"),
     Column("in_flight", np.int32, OWN, per_worker=True),
     Column("prefill_tokens", np.int64, OWN, per_worker=True),
     Column("context_tokens", np.int64, OWN, per_worker=True),
     Column("read_tokens", np.int64, OWN, per_worker=True),
+    Column("worked_us", np.int64, OWN, per_worker=True),
     Column("sent_requests", np.int64, OWN, per_worker=True),
     Column("ended_requests", np.int64, OWN, per_worker=True),
 )

@@ -134,3 +134,11 @@ class Prefixes:
         mask, words, stamp = self._mask, self._words, (now_s & _SECONDS) << 16 | row
         for name in names:
             words[(name & mask) * WAYS + (row + (name >> 24) & 7)] = name >> 32 << 32 | stamp
+
+
+def open_table(path: Path, size_bytes: int, board: Board) -> Prefixes | None:
+    """An empty table, as `Prefixes.create`; None, and no file, where it would have less than `LEAST_BYTES`."""
+    if size_bytes >= LEAST_BYTES:
+        return Prefixes.create(path, size_bytes, board)
+    path.unlink(missing_ok=True)
+    return None

@@ -25,7 +25,7 @@ class Rates(NamedTuple):
 
     Attributes:
         price: of the backend.
-        watts: under load, 0 if not known.
+        watts: as measured, else under load by its class, 0 if not known.
         read_s: of the machine's time for the prompt.
         token_s: for each token of the answer.
     """
@@ -38,12 +38,15 @@ class Rates(NamedTuple):
     def usd(self, prompt_tokens: int, cached_tokens: int, completion_tokens: int) -> float:
         """USD for what a request took."""
         nano_usd = token_nano_usd(self.price.usd_per_million_tokens, prompt_tokens, cached_tokens, completion_tokens)
-        used_s = self.read_s + completion_tokens * self.token_s
-        return nano_usd / SCALE["usd"] + self.price.usd_per_hour / HOUR_S * used_s
+        return nano_usd / SCALE["usd"] + self.price.usd_per_hour / HOUR_S * self.used_s(completion_tokens)
+
+    def used_s(self, completion_tokens: int) -> float:
+        """Seconds of the machine's time."""
+        return self.read_s + completion_tokens * self.token_s
 
     def joules(self, completion_tokens: int) -> float:
         """Its share of the machine's energy."""
-        return self.watts * (self.read_s + completion_tokens * self.token_s)
+        return self.watts * self.used_s(completion_tokens)
 
     @property
     def token_usd(self) -> float:

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from gpubalancer.policy.fields import Number, Part, Timeout, count, duration, later, size, whole
+from gpubalancer.policy.fields import Number, Part, Timeout, count, duration, size, whole
 from gpubalancer.policy.rules import Rule
 
 
@@ -122,4 +122,6 @@ class Telemetry(Part):
     probe_interval_s: Timeout = Field(
         default=2.0, alias="probe_interval", description="Time between two health probes."
     )
-    carbon_grams_per_kwh: Number = Field(default=380.0, description=later("CO2 of the electricity, for reports."))
+    carbon_grams_per_kwh: Number = Field(
+        default=380.0, description="CO2 of the electricity, for `gpubalancer_carbon_grams_total`."
+    )

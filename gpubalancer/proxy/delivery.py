@@ -1,6 +1,7 @@
 """From a classified request to its delivered answer: place, try, relay, and try elsewhere where that is safe."""
 
 import asyncio
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -229,7 +230,8 @@ class Courier:
 
 def _rates(generation: Generation, place: Place, work: Work) -> Rates:
     """What a place charges a request in money and energy."""
-    price, watts = generation.policy.backends[place.index].price, float(generation.judge.watts[place.index])
+    price = generation.policy.backends[place.index].price
+    watts = float(generation.judge.watts[place.index]) if math.isnan(place.watts) else place.watts
     return rates_of(price, watts, place.forecast, work.output_tokens)
 
 
@@ -240,3 +242,4 @@ def _price(generation: Generation, place: Place, work: Work, outcome: Outcome) -
         rates = rates._replace(read_s=0.0)
     outcome.usd = rates.usd(outcome.prompt_tokens, outcome.cached_tokens, outcome.completion_tokens)
     outcome.joules = rates.joules(outcome.completion_tokens)
+    place.burden.worked(rates.used_s(outcome.completion_tokens))

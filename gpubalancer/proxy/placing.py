@@ -11,6 +11,7 @@ who can no longer be in time is refused.
 """
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
@@ -55,6 +56,8 @@ class Place:
     forecast: Forecast | None
     foreseen_tokens: float = 0.0
     """Of the prompt, what the table of prefixes says that the backend has read before."""
+    watts: float = math.nan
+    """What the backend was measured to draw for its work; NaN if nobody measures."""
 
 
 class Line:
@@ -136,6 +139,7 @@ class Placer:
         self._slots = slots
         self._burdens = Burdens(board, slots)
         self._outlook = Outlook(board, slots.total, prefixes, shares)
+        self._watts = board.active_watts
         self._prefixes = prefixes
         self._shares = shares
         self._health = health
@@ -172,7 +176,7 @@ class Placer:
                 fresh_tokens = work.prompt_tokens - (choice.forecast.load.cached_tokens if choice.forecast else 0.0)
                 burden = self._burdens.add(row, max(0, int(fresh_tokens)), work.prompt_tokens + work.output_tokens // 2)
                 foreseen = cached.foreseen.get(choice.index, 0.0) if cached is not None else 0.0
-                return Place(choice.index, lease, burden, choice.forecast, foreseen)
+                return Place(choice.index, lease, burden, choice.forecast, foreseen, float(self._watts[row]))
             lost = np.zeros(len(fleet), dtype=np.bool_) if lost is None else lost
             lost[choice.index] = True
 

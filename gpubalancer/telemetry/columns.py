@@ -8,10 +8,12 @@ The board holds what decides; of GPUs that is little. The last snapshot of each 
 
 import math
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from gpubalancer.board.board import Board
 from gpubalancer.board.layout import Hardware, Loaded
+from gpubalancer.telemetry.energy import Drawn, EnergyMeter
 from gpubalancer.telemetry.engines import EngineReading
 from gpubalancer.telemetry.gpus import Snapshot
 from gpubalancer.telemetry.hardware import State, state_of
@@ -34,6 +36,9 @@ class Columns:
         self._clock = clock
         self._snapshots: dict[str, tuple[Snapshot, float]] = {}
         self._retentions: dict[str, Retention] = {}
+        self._meters: dict[str, EnergyMeter] = {}
+        self._sharers: Counter[str] = Counter()
+        self._worked_us = board.all_of("worked_us")
 
     def in_flight(self, name: str) -> int:
         """Requests of ours at a backend, all workers together; 0 for an unknown name."""
@@ -75,7 +80,33 @@ class Columns:
         board.power_watts[row] = _or_nan(state.power_watts)
         at_s = self._clock() - snapshot.age_s
         board.gpu_at_s[row] = at_s if snapshot.gpus else 0.0
+        is_new = name not in self._snapshots
         self._snapshots[name] = (snapshot, at_s)
+        if is_new:
+            self._count_sharers()
+        self._measure(name, row, snapshot, at_s)
+
+    def _measure(self, name: str, row: int, snapshot: Snapshot, at_s: float) -> None:
+        """Take a reading of what its cards draw; what backends share is drawn by each in equal parts."""
+        cards = [(gpu, 1.0 / max(1, self._sharers[gpu.uuid])) for gpu in snapshot.gpus if gpu.parent_uuid is None]
+        if not cards:
+            return
+        board, meter = self._board, self._meters.setdefault(name, EnergyMeter())
+        ours, said = float(board.in_flight[:, row].sum()), float(board.running[row] + board.waiting[row])
+        reading = Drawn(
+            at_s,
+            watts=_sum((gpu.power_watts, part) for gpu, part in cards),
+            joules=_sum((gpu.energy_joules, part) for gpu, part in cards),
+            worked_s=float(self._worked_us[:, row].sum()) / 1e6,
+            ours=ours,
+            all=ours if math.isnan(said) else max(ours, said),
+        )
+        meter.read(reading)
+        board.active_watts[row] = meter.active_watts
+
+    def idle_joules(self) -> dict[str, float]:
+        """By backend what its GPUs have drawn for nobody."""
+        return {name: meter.idle_joules for name, meter in self._meters.items()}
 
     def gpus(self) -> dict[str, Snapshot]:
         """By backend the last that was told of its GPUs, unless that is long ago."""
@@ -112,6 +143,8 @@ class Columns:
         board = self._board
         self._retentions = {name: kept for name, kept in self._retentions.items() if name in engines}
         self._snapshots = {name: told for name, told in self._snapshots.items() if name in gpus}
+        self._meters = {name: meter for name, meter in self._meters.items() if name in gpus}
+        self._count_sharers()
         for name, row in board.rows().items():
             if name not in engines:
                 for column in (board.running, board.waiting, board.kv_used_fraction, board.kv_capacity_tokens):
@@ -119,12 +152,23 @@ class Columns:
                 board.loaded[row], board.scraped_s[row], board.scraped_in_flight[row] = Loaded.READY, 0.0, 0
             if name not in gpus:
                 board.hardware[row], board.speed_fraction[row] = Hardware.UNKNOWN, 1.0
-                board.power_watts[row], board.gpu_at_s[row] = math.nan, 0.0
+                board.power_watts[row], board.active_watts[row], board.gpu_at_s[row] = math.nan, math.nan, 0.0
+
+    def _count_sharers(self) -> None:
+        """How many backends each GPU serves."""
+        told = [snapshot for snapshot, _ in self._snapshots.values()]
+        self._sharers = Counter(uuid for snapshot in told for uuid in {gpu.uuid for gpu in snapshot.gpus})
 
     def _forget_before(self, row: int, since_s: float) -> None:
         # Entries have whole seconds: what was read in the second in question may be from either side of it.
         since = self._board.cached_since_s
         since[row] = max(int(since[row]), math.ceil(since_s))
+
+
+def _sum(parts: Iterable[tuple[float | None, float]]) -> float | None:
+    """The sum of numbers by their part; None if one is not known."""
+    known = [(number, part) for number, part in parts]
+    return None if any(number is None for number, _ in known) else sum((number or 0.0) * part for number, part in known)
 
 
 def _or_nan(number: float | None) -> float:

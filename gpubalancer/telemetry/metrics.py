@@ -24,6 +24,7 @@ from gpubalancer.telemetry.samples import (
     by_genai,
     by_genai_and_error,
     by_model_and_backend,
+    carbon_grams,
     each,
     hardware_states,
     merged,
@@ -140,8 +141,15 @@ METRICS: tuple[Counter | Gauge | Spread, ...] = (
     Counter(
         "gpubalancer_energy_joules_total",
         ("tenant", "backend"),
-        "Energy by the time that machines were expected to work for requests, at their power under load.",
+        "Energy for requests: measured, by the machine's time that their tokens took; else at its class's power.",
         spent(1),
+    ),
+    Counter("gpubalancer_carbon_grams_total", ("tenant", "backend"), "CO2 of that energy.", carbon_grams),
+    Counter(
+        "gpubalancer_idle_energy_joules_total",
+        ("backend",),
+        "What its GPUs drew idle.",
+        each(lambda s: s.idle_joules()),
     ),
     Counter(
         "gpubalancer_tier_requests_total",

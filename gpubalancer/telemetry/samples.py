@@ -25,6 +25,9 @@ def _of_nobody() -> Mapping[str, Any]:
     return {}
 
 
+JOULES_PER_KWH = 3.6e6
+
+
 @dataclass(frozen=True, slots=True)
 class Sources:
     """Where a scrape finds its numbers. The callables are asked at each scrape and must be quick."""
@@ -48,6 +51,9 @@ class Sources:
     """By backend and term what a typical request would cost there now."""
     hardware: Callable[[], Mapping[str, State]] = _of_nobody
     """By backend the state of its GPUs; without those that nobody tells of."""
+    idle_joules: Callable[[], Mapping[str, float]] = _of_nobody
+    """By backend what its GPUs drew for nobody."""
+    carbon_grams_per_kwh: Callable[[], float] = float
     gpus: Callable[[], Mapping[str, Snapshot]] = _of_nobody
     """By backend the last snapshot of its GPUs."""
     budget_remaining: Callable[[], Numbers] = tuple
@@ -96,6 +102,12 @@ def tokens(sources: Sources) -> Numbers:
 def spent(index: int) -> Callable[[Sources], Numbers]:
     """USD (0) or joules (1) by tenant and backend."""
     return lambda sources: ((key, amounts[index]) for key, amounts in sources.tally.spent.items())
+
+
+def carbon_grams(sources: Sources) -> Numbers:
+    """CO2 of the energy, by tenant and backend."""
+    grams_per_joule = sources.carbon_grams_per_kwh() / JOULES_PER_KWH
+    return ((key, amounts[1] * grams_per_joule) for key, amounts in sources.tally.spent.items())
 
 
 def tiers(sources: Sources) -> Numbers:

@@ -83,3 +83,18 @@ def test_nothing_is_left_when_all_have_ended(tmp_path_factory: object, steps: li
     assert int(board.all_of("context_tokens")[:, row].sum()) == 0
     slots.close()
     board.close()
+
+
+def test_how_long_a_backend_has_worked_is_counted_without_end(tmp_path: Path) -> None:
+    """In whole microseconds; after a request's end nothing more is added for it."""
+    board = Board.create(tmp_path / "board", workers=1, backends=1)
+    row, slots = board.assign_rows(["a"])["a"], Slots(board, 0)
+    burdens = Burdens(board, slots)
+    for _ in range(2):
+        burden = burdens.add(row, 10, 20)
+        burden.worked(0.25)
+        burden.end()
+        burden.worked(5.0)
+    assert int(board.all_of("worked_us")[0, row]) == 500_000
+    slots.close()
+    board.close()

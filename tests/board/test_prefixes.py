@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gpubalancer.board.board import Board
-from gpubalancer.board.prefixes import LEAST_BYTES, MOST_AGE_S, PAGE_BYTES, Prefixes
+from gpubalancer.board.prefixes import LEAST_BYTES, MOST_AGE_S, PAGE_BYTES, Prefixes, open_table
 
 NAMES = [(at * 0x9E3779B97F4A7C15) % 2**64 for at in range(1, 11)]
 NOW_S = 5_000
@@ -62,6 +62,13 @@ def test_all_processes_have_the_same_view(tmp_path: Path, board: Board, table: P
 
 def test_without_a_file_nobody_remembers(tmp_path: Path, board: Board) -> None:
     """A worker then does without."""
+    assert Prefixes.attach(tmp_path / "prefixes", board) is None
+
+
+def test_a_size_that_is_too_small_is_no_table(tmp_path: Path, board: Board, table: Prefixes) -> None:
+    """And what was there goes, so that workers do without too."""
+    assert open_table(tmp_path / "prefixes", LEAST_BYTES, board) is not None
+    assert open_table(tmp_path / "prefixes", LEAST_BYTES - 1, board) is None
     assert Prefixes.attach(tmp_path / "prefixes", board) is None
 
 

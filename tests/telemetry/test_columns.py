@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -169,3 +170,26 @@ def test_what_a_backend_has_forgotten_is_on_the_board(board: Board) -> None:
     columns.record_engine("a", EngineReading(20.0, looked_up_tokens=1.0))
     assert board.cached_since_s[row] == 51
     columns.record_down("nobody")
+
+
+def test_a_shared_gpu_is_drawn_by_each_in_equal_parts(board: Board) -> None:
+    """Two backends on one card that idles at 300 W have 150 W each; what they draw is on the board once they work."""
+    clock = Clock()
+    columns = Columns(board, clock)
+    for _ in range(2):
+        for name in ("a", "b"):
+            columns.record_gpus(name, Snapshot(1.0, "h", gpus=(HOT,)))
+        clock.now_s += 1.0
+    rows = board.rows()
+    for name in ("a", "b"):
+        columns.record_gpus(name, Snapshot(1.0, "h", gpus=(HOT,)))
+    assert columns.idle_joules()["b"] == pytest.approx(300.0)
+    assert math.isnan(board.active_watts[rows["b"]])
+    board.in_flight[0, rows["b"]] = 1
+    board.all_of("worked_us")[0, rows["b"]] = 2_000_000
+    clock.now_s += 1.0
+    columns.record_gpus("b", Snapshot(1.0, "h", gpus=(replace(HOT, power_watts=500.0),)))
+    assert board.active_watts[rows["b"]] == pytest.approx((200.0 - 150.0) / 2.0)
+    columns.keep((), ())
+    assert columns.idle_joules() == {}
+    assert math.isnan(board.active_watts[rows["b"]])

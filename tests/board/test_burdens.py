@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpubalancer.board.board import Board
@@ -68,6 +68,7 @@ def test_what_others_were_read_meanwhile(tmp_path: Path) -> None:
     board.close()
 
 
+@settings(deadline=None)  # each example makes a file of some megabytes
 @given(steps=st.lists(st.tuples(st.integers(0, 4), st.sampled_from(("read", "end")))))
 def test_nothing_is_left_when_all_have_ended(tmp_path_factory: object, steps: list[tuple[int, str]]) -> None:
     """Whatever the order, the cells return to zero."""

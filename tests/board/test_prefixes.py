@@ -81,7 +81,7 @@ def test_a_new_table_is_empty_and_has_another_salt(tmp_path: Path, board: Board,
 
 
 @given(st.integers(LEAST_BYTES, 1 << 20))
-@settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_it_never_takes_more_than_it_was_given(tmp_path: Path, board: Board, size_bytes: int) -> None:
     """The file has one page more than the greatest power of two that fits, however much is entered."""
     table = Prefixes.create(tmp_path / "prefixes", size_bytes, board)
@@ -92,7 +92,7 @@ def test_it_never_takes_more_than_it_was_given(tmp_path: Path, board: Board, siz
 
 
 @given(names, st.integers(0, 2), st.integers(0, 10**6), st.integers(0, MOST_AGE_S))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_what_was_entered_last_is_found_until_it_is_old(
     table: Prefixes, entered: list[int], row: int, at_s: int, age_s: int
 ) -> None:

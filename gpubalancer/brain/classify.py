@@ -11,6 +11,7 @@ from gpubalancer.policy.schema import Policy
 from gpubalancer.policy.tenants import Tenant, allows
 
 _NEVER = float("inf")
+_NO_LABELS: frozenset[tuple[str, str]] = frozenset()
 _TIER, _DEADLINE = b"x-gpubalancer-tier", b"x-gpubalancer-deadline"
 
 
@@ -56,7 +57,7 @@ def classify(
         streamed=streamed,
         deadline_s=_deadline(fields.get(_DEADLINE), received_s),
         kinds=frozenset(tenant.kinds) if tenant.kinds is not None else None,
-        labels=frozenset(tenant.labels.items()),
+        labels=frozenset(tenant.labels.items()) if tenant.labels else _NO_LABELS,
         claim=claim,
         model_asked=asked,
         sent_name=None if renamable else asked,

@@ -20,14 +20,9 @@ def candidates(fleet: Fleet, work: Work, live: Live, tried: Flags | None) -> Fla
 
 def candidate_indices(fleet: Fleet, work: Work, live: Live, tried: Flags | None) -> list[int]:
     """The same as indices: quicker for a few backends."""
-    count = len(fleet)
-    ups, drains = as_list(live.up, count), as_list(live.draining, count)
-    failed = as_list(tried, count)
-    return [
-        index
-        for index, is_eligible in enumerate(fleet.eligible(work).tolist())
-        if is_eligible and ups[index] and not drains[index] and not failed[index]
-    ]
+    ups, drains, eligible = as_list(live.up), as_list(live.draining), fleet.eligible(work).tolist()
+    fit = [index for index, may in enumerate(eligible) if may and ups[index] and not drains[index]]
+    return fit if tried is None else [index for index in fit if not tried[index]]
 
 
 def reasons(fleet: Fleet, work: Work, live: Live, tried: Flags | None) -> list[Reason | None]:

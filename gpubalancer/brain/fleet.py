@@ -79,11 +79,20 @@ class Fleet:
     def resolve(self, asked: str) -> str | None:
         """The public name of a model that a client asked for; None if nobody serves it."""
         name = self.aliases.get(asked, asked)
-        return name if any(name in served for served in self.served) else None
+        return name if name in self._names else None
 
     def models(self) -> list[str]:
         """All public names, sorted."""
-        return sorted({name for served in self.served for name in served})
+        return sorted(self._names)
+
+    @cached_property
+    def _names(self) -> frozenset[str]:
+        return frozenset(name for served in self.served for name in served)
+
+    @cached_property
+    def places(self) -> tuple[tuple[int, int], ...]:
+        """Row on the board and slots of each backend, as plain numbers."""
+        return tuple(zip(self.rows.tolist(), self.slots.tolist(), strict=True))
 
     def claimed(self, path: str) -> bool:
         """True if some backend claims this path."""

@@ -14,6 +14,7 @@ from gpubalancer.policy.schema import Policy
 from gpubalancer.policy.tenants import Tenant
 
 _BEARER = b"bearer "
+_KEY_FIELDS = (b"x-api-key", b"api-key")
 
 
 def presented_key(fields: Mapping[bytes, bytes]) -> bytes | None:
@@ -22,15 +23,19 @@ def presented_key(fields: Mapping[bytes, bytes]) -> bytes | None:
     Raises:
         RequestError: `invalid_api_key`, if the scheme is unknown or two fields present different keys.
     """
-    keys = [value for name in (b"x-api-key", b"api-key") if (value := fields.get(name))]
+    presented: bytes | None = None
     authorization = fields.get(b"authorization")
     if authorization:
         if authorization[:7].lower() != _BEARER:
             raise RequestError("invalid_api_key", "Authorization must be of the form: Bearer KEY.")
-        keys.insert(0, authorization[7:].strip())
-    if len(set(keys)) > 1:
-        raise RequestError("invalid_api_key", "The request presents two different keys.")
-    return keys[0] if keys else None
+        presented = authorization[7:].strip()
+    for name in _KEY_FIELDS:
+        key = fields.get(name)
+        if key:
+            if presented is not None and key != presented:
+                raise RequestError("invalid_api_key", "The request presents two different keys.")
+            presented = key
+    return presented
 
 
 class Payer(NamedTuple):

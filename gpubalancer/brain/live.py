@@ -1,8 +1,7 @@
 """What is so on the fleet at one instant, and the load that a request would meet on each backend."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +14,7 @@ Cells = NDArray[Any] | list[Any]
 """One value for each backend. Of a few backends a list is quicker to make and to read, of many an array is."""
 
 
-@dataclass(frozen=True, slots=True)
-class Live:
+class Live(NamedTuple):
     """The state of the fleet. Each column has one value for each backend; None where nothing is known of any.
 
     Attributes:
@@ -64,10 +62,10 @@ class Live:
 
     def loads(self, indices: Iterable[int]) -> list[Load[float]]:
         """The same of each of some backends: quicker than columns for a few."""
-        count, others = len(self.in_flight), self.others
-        ours, cached = as_list(self.in_flight, count), as_list(self.cached_tokens, count)
-        queued, context = as_list(self.prefill_tokens, count), as_list(self.context_tokens, count)
-        speeds = as_list(self.speed_fraction, count, 1.0)
+        others, count = self.others, len(self.in_flight)
+        ours, cached = as_list(self.in_flight), self._listed(self.cached_tokens)
+        queued, context = self._listed(self.prefill_tokens), self._listed(self.context_tokens)
+        speeds = [1.0] * count if self.speed_fraction is None else as_list(self.speed_fraction)
         if others is None:
             return [Load(ours[index], queued[index], context[index], cached[index], speeds[index]) for index in indices]
         others_in, others_queued = others.requests.tolist(), others.queued_tokens.tolist()
@@ -83,11 +81,12 @@ class Live:
             for index in indices
         ]
 
+    def _listed(self, cells: Cells | None) -> list[Any]:
+        return [0.0] * len(self.in_flight) if cells is None else as_list(cells)
 
-def as_list(cells: Cells | None, count: int, unknown: float = 0.0) -> list[Any]:
-    """A column as a list of plain values; `count` times `unknown` for None."""
-    if cells is None:
-        return [unknown] * count
+
+def as_list(cells: Cells) -> list[Any]:
+    """A column as a list of plain values."""
     return cells if isinstance(cells, list) else cells.tolist()
 
 

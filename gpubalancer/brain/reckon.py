@@ -43,9 +43,8 @@ def reckon_others(running: Column, waiting: Column, ours_then: Column, age_s: Co
         fades_s: the age at which a word counts for 37 %.
     """
     with np.errstate(invalid="ignore"):
-        said = np.nan_to_num(running, nan=0.0, posinf=0.0, neginf=0.0).clip(0.0, MOST_OTHERS)
-        queued = np.nan_to_num(waiting, nan=0.0, posinf=0.0, neginf=0.0).clip(0.0, MOST_OTHERS)
-        belief = np.exp(-np.nan_to_num(age_s, nan=np.inf).clip(0.0) / fades_s)
+        said, queued = (np.where(np.isfinite(each), each, 0.0).clip(0.0, MOST_OTHERS) for each in (running, waiting))
+        belief = _belief(age_s, fades_s)
         requests = (said + queued - ours_then).clip(0.0) * belief
     queued_share = np.divide(queued, said + queued, out=np.zeros_like(queued), where=said + queued > 0.0)
     return Others(requests, requests * queued_share * TYPICAL_PROMPT_TOKENS, requests * TYPICAL_CONTEXT_TOKENS)
@@ -53,7 +52,12 @@ def reckon_others(running: Column, waiting: Column, ours_then: Column, age_s: Co
 
 def believed_speed(speed_fraction: Column, age_s: Column, fades_s: float) -> Column:
     """Clocks against what they should be, 0.05 to 1; what is not known, or was long ago, fades towards 1."""
-    known = np.nan_to_num(speed_fraction, nan=1.0, posinf=1.0, neginf=1.0).clip(0.05, 1.0)
-    belief = np.exp(-np.nan_to_num(age_s, nan=np.inf).clip(0.0) / fades_s)
-    speed: Column = 1.0 - (1.0 - known) * belief
+    known = np.where(np.isfinite(speed_fraction), speed_fraction, 1.0).clip(0.05, 1.0)
+    speed: Column = 1.0 - (1.0 - known) * _belief(age_s, fades_s)
     return speed
+
+
+def _belief(age_s: Column, fades_s: float) -> Column:
+    """How far a word of this age counts, 0 to 1; one without an age does not count."""
+    belief: Column = np.exp(-np.where(np.isnan(age_s), np.inf, age_s).clip(0.0) / fades_s)
+    return belief

@@ -60,8 +60,7 @@ class Weighed(Protocol):
         """The place of the candidate of least cost among those that nobody uses; None if there is none."""
 
 
-@dataclass(frozen=True, slots=True)
-class Few:
+class Few(NamedTuple):
     """Candidates one by one; all lists are parallel, and a place is a position in them.
 
     Attributes:

@@ -27,7 +27,7 @@ def _weigh_few(indices: list[int], fleet: Fleet, work: Work, live: Live, method:
     few = Few(indices, economies, loads, [], [], [], [])
     prompt_tokens, output_tokens, weights = work.prompt_tokens, work.output_tokens, method.weights
     prefer = fleet.preference_s(work).tolist() if work.preferred else None
-    in_flight = as_list(live.in_flight, len(fleet))
+    in_flight = as_list(live.in_flight)
     for index, economy, load in zip(indices, economies, loads, strict=True):
         weight = weigh(economy, load, prompt_tokens, output_tokens, weights, prefer[index] if prefer else 0.0)
         few.weights.append(weight)

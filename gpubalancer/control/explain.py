@@ -115,7 +115,7 @@ def explain_request(question: Question, scene: Scene, wall_s: float, random: Ran
     """
     policy, fleet = scene.policy, scene.fleet
     work = _understand(question, scene, wall_s)
-    live = replace(scene.live, cached_tokens=scene.cached(work))
+    live = scene.live._replace(cached_tokens=scene.cached(work))
     choice = choose(fleet, work, live, None, random, scene.method)
     table = explain(Evidence(fleet, work, live, None, scene.method, 0.0, choice), policy.hash)
     known = {"tier": policy.tiers[work.tier].name, "counted": work.counted}

@@ -122,7 +122,7 @@ ANONYMOUS = Tenant(name="anonymous")
 
 def allows(patterns: Sequence[str], model: str) -> bool:
     """True if a tenant whose `models` are these patterns may use a model; only `*` stands for something else."""
-    return any(pattern == "*" or fnmatchcase(model, _only_stars(pattern)) for pattern in patterns)
+    return "*" in patterns or any(fnmatchcase(model, _only_stars(pattern)) for pattern in patterns)
 
 
 def _only_stars(pattern: str) -> str:

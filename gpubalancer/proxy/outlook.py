@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from gpubalancer.board.board import Board
 from gpubalancer.board.layout import Hardware, Loaded
 from gpubalancer.board.prefixes import Prefixes
-from gpubalancer.brain.fleet import Flags
+from gpubalancer.brain.fleet import Flags, Fleet
 from gpubalancer.brain.live import Cells, Live
 from gpubalancer.brain.method import FEW
 from gpubalancer.brain.panic import in_panic
@@ -62,6 +62,7 @@ class Outlook:
         self._prefixes = prefixes
         self._shares = shares or CacheShares()
         self._rows_used = board.rows_used_cell()
+        self._cells = board.in_flight_cells(), board.cells("prefill_tokens"), board.cells("context_tokens")
         self._prefill: NDArray[np.int64] = board.all_of("prefill_tokens")
         self._context: NDArray[np.int64] = board.all_of("context_tokens")
         self._judge: Judge | None = None
@@ -82,25 +83,27 @@ class Outlook:
         """
         if judge is not self._judge or now_s - self._looked_s >= FRESH_S:
             self._look(judge, now_s)
-        fleet = judge.fleet
-        in_flight: NDArray[np.int32] = self._total()[fleet.rows]
+        in_flight, prefill, context = self._ours(judge.fleet, lost)
+        tokens = None if cached is None else cached.tokens
+        return Live(self._up, self._draining, in_flight, prefill, context, self._others, tokens, self._speed)
+
+    def _ours(self, fleet: Fleet, lost: Flags | None) -> tuple[Cells, Cells, Cells]:
+        """Our requests, their unread prompts and their context on each backend, all workers together."""
+        if lost is None and self._rows_used[0] == 1 and len(fleet.places) <= FEW:
+            # Of one worker and a few backends plain cells are quicker than columns.
+            in_flight, prefill, context = self._cells
+            places = fleet.places
+            return (
+                [in_flight[row] for row, _ in places],
+                [prefill[row] for row, _ in places],
+                [context[row] for row, _ in places],
+            )
+        rows = fleet.rows
+        counts: NDArray[np.int32] = self._total()[rows]
         if lost is not None:
-            in_flight = np.where(lost, fleet.slots, in_flight)
-        prefill, context = self._sum(self._prefill)[fleet.rows], self._sum(self._context)[fleet.rows]
-        if len(fleet) > FEW:
-            columns: tuple[Cells, Cells, Cells] = (in_flight, prefill, context)
-        else:
-            columns = (in_flight.tolist(), prefill.tolist(), context.tolist())
-        return Live(
-            self._up,
-            self._draining,
-            in_flight=columns[0],
-            prefill_tokens=columns[1],
-            context_tokens=columns[2],
-            others=self._others,
-            cached_tokens=None if cached is None else cached.tokens,
-            speed_fraction=self._speed,
-        )
+            counts = np.where(lost, fleet.slots, counts)
+        columns = counts, self._sum(self._prefill)[rows], self._sum(self._context)[rows]
+        return columns if len(fleet) > FEW else (columns[0].tolist(), columns[1].tolist(), columns[2].tolist())
 
     def _sum(self, column: NDArray[np.int64]) -> NDArray[np.int64]:
         rows_used = self._rows_used[0]

@@ -46,7 +46,7 @@ LASTING = frozenset(("api", "model", "clearance", "tenant", "claim", "rule", "co
 """Reasons that no time heals: who is refused for these alone need not come back."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Place:
     """A chosen backend, the slot that was taken on it, and what is expected of the request there."""
 
@@ -168,8 +168,8 @@ class Placer:
             choice = choose(fleet, work, live, tried, self._random, judge.method, waited_s)
             if choice.index is None:
                 return choice
-            row = int(fleet.rows[choice.index])
-            lease = self._slots.take(row, int(fleet.slots[choice.index]))
+            row, slots = fleet.places[choice.index]
+            lease = self._slots.take(row, slots)
             if lease is not None:
                 if not self._health.all_well:
                     self._health.sent(row, now_s)

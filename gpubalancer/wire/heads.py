@@ -190,7 +190,10 @@ class ResponseHead:
 
     def field(self, name: bytes) -> bytes | None:
         """The first value of a field."""
-        return next((value for key, value in self.headers if key == name), None)
+        for key, value in self.headers:
+            if key == name:
+                return value
+        return None
 
 
 class BadResponse(Exception):  # noqa: N818  the wire's word for it

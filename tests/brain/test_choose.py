@@ -290,7 +290,7 @@ def _shuffled(case: Case, order: list[int]) -> Case:
         case,
         fleet=replace(made, slots=made.slots[order], **static, _eligible={}, _preferences={}),
         method=method_with(case.method, [rows[index] for index in order]),
-        live=replace(live, **columns, others=others),
+        live=live._replace(**columns, others=others),
         tried=None if case.tried is None else case.tried[order],
     )
 

@@ -1,6 +1,5 @@
 """The load on each backend, ours and others' together."""
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -29,9 +28,9 @@ def test_what_nothing_is_known_of_is_nothing_at_full_speed() -> None:
 
 def as_lists(state: Live) -> Live:
     """The same state with lists for arrays."""
-    columns = {name: getattr(state, name) for name in Live.__slots__ if name != "others"}
-    lists: dict[str, Any] = {name: None if each is None else as_list(each, 0) for name, each in columns.items()}
-    return replace(state, **lists)
+    columns = {name: getattr(state, name) for name in Live._fields if name != "others"}
+    lists: dict[str, Any] = {name: None if each is None else as_list(each) for name, each in columns.items()}
+    return state._replace(**lists)
 
 
 @given(cases(most=9))

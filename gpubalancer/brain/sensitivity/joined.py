@@ -32,7 +32,9 @@ class Joined:
         seams = [_edges(text) for text in texts] if len(texts) > 1 else []
         self._pieces = (texts, seams)
         self._starts: list[int] = []
+        self._owners: list[int] = []
         self._parts: list[int] = []
+        self._seams_from = 0
         self.data = "\n".join([*texts, "".join(seams)]).encode("utf-8", "replace")
 
     def _locate(self) -> None:
@@ -53,8 +55,8 @@ class Joined:
 
     def message_at(self, offset: int) -> int:
         """Index of the message that a byte belongs to."""
-        part = self._part_at(offset)
-        return self._owners[part]
+        self._locate()
+        return self._owners[self._part_at(offset)]
 
     def crossing(self, start: int, end: int) -> int | None:
         """The part from whose end a match reaches into the next, None if it stays in one."""

@@ -49,7 +49,7 @@ BUDGETS = (
 EXPECTED, ACTUAL = Spending(1200, 0, 400, 1), Spending(1200, 800, 250, 1)
 LABEL = b"x" * 64
 ROUNDS = 5
-PATIENCE_S = 120.0
+PATIENCE_S = 600.0
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,8 @@ TOLD_PER_REPORT = 100
 BATCH = 32
 """Outcomes are counted and logged so many at a time: in a row they cost half of what they cost one by one (caches)."""
 ORPHAN_CHECK_S = 0.5
+SETTLE_UP_S = 1.0
+"""How long a worker that ends waits for budgets on a server; on the board there is nothing to wait for."""
 BACKLOG = 1024
 
 
@@ -316,6 +318,13 @@ class Worker:
         await asyncio.sleep(0)
         for pool in self._generation.pools:
             pool.close()
+        await self._settle_up()
+
+    async def _settle_up(self) -> None:
+        """Let a server confirm the last settlements; those that it does not are settled after the next start."""
+        cashier, until_s = self._cashier, self._clock() + SETTLE_UP_S
+        while cashier is not None and cashier.outstanding and self._clock() < until_s:  # noqa: ASYNC110  likewise
+            await asyncio.sleep(0.02)
 
 
 def _limits(settings: LimitSettings) -> Limits:

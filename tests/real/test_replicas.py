@@ -84,6 +84,20 @@ def test_exactly_what_fits_is_admitted_by_three_balancers(tmp_path: Path, server
             eventually(lambda: balancer.metric("gpubalancer_budget_remaining") == 0, "the metric")  # noqa: B023
 
 
+def test_a_balancer_that_stops_leaves_nothing_to_be_settled(tmp_path: Path, server: Server) -> None:
+    """Its last requests are charged before it ends."""
+    budget = {"unit": "completion_tokens", "limit": 1000, "per": "month"}
+    with engine("m") as url:
+        with replicas(tmp_path, server, url, budget, count=1) as (balancer,):
+            assert said(balancer).status == 200
+            balancer.process.terminate()
+            balancer.process.wait(20)
+        keys = server.ask("KEYS", "{gpubalancer}:h:*")
+        assert keys == ""
+        (budget_key,) = server.ask("KEYS", "{gpubalancer}:b:*").splitlines()
+        assert server.ask("GET", budget_key).split()[:2] == ["3", "0"]
+
+
 @pytest.mark.parametrize("victim", ["worker", "all"])
 def test_a_killed_process_leaves_nothing_reserved(tmp_path: Path, server: Server, victim: str) -> None:
     """What it had in flight is charged for its prompt and what was streamed, by its own supervisor or the next one."""

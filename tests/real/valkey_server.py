@@ -60,11 +60,12 @@ class Server:
 def _start(program: str, port: int) -> "subprocess.Popen[bytes]":
     command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    eventually(lambda: _is_up(port), f"{program} to listen")
+    eventually(lambda: is_up(port), f"{program} to listen")
     return process
 
 
-def _is_up(port: int) -> bool:
+def is_up(port: int) -> bool:
+    """True if somebody listens there."""
     with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
         return True
     return False

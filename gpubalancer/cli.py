@@ -2,6 +2,9 @@
 
 Exit codes: 2 for a policy that is wrong, with one line for each fault; 1 for what the machine refuses (a port in use, a
 folder that can't be written), with one sentence.
+
+What a command needs is imported when it is called: all together take a second, and who asks for usage does not wait for
+the balancer.
 """
 
 import asyncio
@@ -9,24 +12,19 @@ import hashlib
 import os
 import secrets
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import click
 import orjson
 import uvloop
 
 from gpubalancer import __version__, logs
-from gpubalancer.app import StartError, find_tokenizers, work
-from gpubalancer.app import serve as run_balancer
-from gpubalancer.control.reload import fingerprint
-from gpubalancer.explain_command import explain_command
 from gpubalancer.policy.faults import PolicyError, UnreadableFilesError
 from gpubalancer.policy.load import load
 from gpubalancer.policy.schema import Policy
 from gpubalancer.policy.settings import idle
-from gpubalancer.sim.command import engine
-from gpubalancer.telemetry.agent_command import agent
-from gpubalancer.usage_command import usage_command
 
 KEY_BYTES = 24
 """192 bits of a key are random."""
@@ -34,7 +32,20 @@ KEY_BYTES = 24
 _CONFIG = click.option("--config", "path", required=True, type=click.Path(path_type=Path), help="The policy file.")
 
 
-@click.group()
+class Commands(click.Group):
+    """The group. Some of its commands stand in modules of their own (`ELSEWHERE`)."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All names."""
+        return sorted((*super().list_commands(ctx), *ELSEWHERE))
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of a name."""
+        elsewhere = ELSEWHERE.get(cmd_name)
+        return elsewhere() if elsewhere is not None else super().get_command(ctx, cmd_name)
+
+
+@click.group(cls=Commands)
 @click.version_option(__version__)
 def main() -> None:
     """The AI-aware load balancer: one OpenAI-compatible address in front of GPU, CPU and cloud servers."""
@@ -44,6 +55,10 @@ def main() -> None:
 @_CONFIG
 def serve(path: Path) -> None:
     """Run the balancer: supervisor and workers."""
+    from gpubalancer.app import StartError
+    from gpubalancer.app import serve as run_balancer
+    from gpubalancer.control.reload import fingerprint
+
     since = fingerprint(path)
     policy = _load_or_exit(path)
     logs.configure()
@@ -91,6 +106,7 @@ def new_key(tenant: str) -> None:
 @click.option("--seconds", type=float, help="Stop after so long; runs until interrupted if not given.")
 def demo(port: int, admin_port: int, seconds: float | None) -> None:
     """A simulated mixed fleet, the balancer in front, and live traffic."""
+    from gpubalancer.app import StartError
     from gpubalancer.demo import run
 
     try:
@@ -110,17 +126,44 @@ def demo(port: int, admin_port: int, seconds: float | None) -> None:
 @click.option("--via", required=True)
 def worker(index: int, channel_fd: int, listen_fd: int, board_path: Path, via: str) -> None:
     """One worker process; the supervisor starts it."""
+    from gpubalancer.app import work
+
     logs.configure()
     uvloop.run(work(index, channel_fd, listen_fd, board_path, via))
 
 
-main.add_command(agent)
-main.add_command(engine)
+def _agent() -> click.Command:
+    from gpubalancer.telemetry.agent_command import agent
+
+    return agent
 
 
-def _load_or_exit(path: Path) -> Policy:
+def _engine() -> click.Command:
+    from gpubalancer.sim.command import engine
+
+    return engine
+
+
+def _explain() -> click.Command:
+    from gpubalancer.explain_command import explain_command
+
+    return explain_command(_load_or_exit)
+
+
+def _usage() -> click.Command:
+    from gpubalancer.usage_command import usage_command
+
+    return usage_command(_read_or_exit)
+
+
+ELSEWHERE: Mapping[str, Callable[[], click.Command]] = MappingProxyType(
+    {"agent": _agent, "engine": _engine, "explain": _explain, "usage": _usage}
+)
+
+
+def _read_or_exit(path: Path) -> Policy:
     try:
-        policy = load(path, os.environ)
+        return load(path, os.environ)
     except UnreadableFilesError as error:
         others = len(error.faults) - 1
         click.echo(error.faults[0].line() + (f" (and {others} more)" if others else ""), err=True)
@@ -129,6 +172,12 @@ def _load_or_exit(path: Path) -> Policy:
         for fault in error.faults:
             click.echo(fault.line(), err=True)
         sys.exit(2)
+
+
+def _load_or_exit(path: Path) -> Policy:
+    from gpubalancer.app import find_tokenizers
+
+    policy = _read_or_exit(path)
     if wrong := find_tokenizers(policy):
         for sentence in wrong:
             click.echo(f"{path}: {sentence}", err=True)
@@ -136,7 +185,3 @@ def _load_or_exit(path: Path) -> Policy:
     for setting in idle(policy):
         click.echo(f"{path}: warning: {setting} is checked, but this version does not act on it", err=True)
     return policy
-
-
-main.add_command(explain_command(_load_or_exit))
-main.add_command(usage_command(_load_or_exit))

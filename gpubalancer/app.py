@@ -237,7 +237,10 @@ class Balancer:
                         await self._looking.wait()
 
     def _what_servers_said(self) -> dict[str, Discovery]:
-        return {name: Discovery(found.models, found.engine, found.kind) for name, found in self._discovered.items()}
+        return {
+            name: Discovery(found.models, found.engine, found.kind, tuple(found.adapters))
+            for name, found in self._discovered.items()
+        }
 
     def _connect_failed(self, backend: str) -> None:
         self._senses.connect_failed(backend)

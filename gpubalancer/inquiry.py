@@ -76,6 +76,7 @@ class Inquiry:
             outlook, now_s = self._outlook(experience.cached), time.monotonic()
 
             def cached(work: Work) -> Cells | None:
+                outlook.note_loaded(judge, work, now_s)
                 found = outlook.cached(judge, work, now_s)
                 return None if found is None else found.tokens
 

@@ -37,6 +37,8 @@ class Discovery:
     models: tuple[str, ...] = ()
     engine: str | None = None
     kind: str | None = None
+    adapters: tuple[str, ...] = ()
+    """Models that change another one (LoRA), which an engine loads when they are first asked for."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,8 @@ class Fleet:
     aliases: Mapping[str, str]
     contexts: Mapping[str, int]
     """Public model name -> tokens of prompt and answer together, for the models whose limit is known."""
+    adapters: frozenset[str] = frozenset()
+    """Public names of models that are adapters of another."""
     _eligible: dict[Hashable, Flags] = field(default_factory=dict)
     _preferences: dict[tuple[Preference, ...], Seconds] = field(default_factory=dict)
 
@@ -126,17 +130,18 @@ class Fleet:
         return limit is not None and work.counted and work.prompt_tokens >= limit * work.batch
 
     def preference_s(self, work: Work) -> Seconds:
-        """What rules take off each backend's cost for this work; shape (backends,), seconds, 0 or less.
+        """What rules and a loaded adapter take off each backend's cost; shape (backends,), seconds, 0 or less.
 
         Several preferences for one backend add up. The answer is kept, shared and read-only.
         """
-        seconds = self._preferences.get(work.preferred)
+        wanted = work.preferred + work.loaded
+        seconds = self._preferences.get(wanted)
         if seconds is None:
             seconds = np.zeros(len(self))
-            for preference in work.preferred:
+            for preference in wanted:
                 fits = [self._fits(index, preference.selection) for index in range(len(self))]
                 seconds -= preference.worth_s * np.array(fits, dtype=np.float64)
-            _keep(self._preferences, work.preferred, seconds)
+            _keep(self._preferences, wanted, seconds)
         return seconds
 
     def _objection(self, index: int, work: Work) -> Reason | None:
@@ -221,6 +226,7 @@ def build_fleet(policy: Policy, rows: Mapping[str, int], discovered: Mapping[str
         claims=tuple(backend.paths for backend in policy.backends),
         upgrades=tuple(backend.upgrades for backend in policy.backends),
         aliases={alias: name for name, model in policy.models.items() for alias in model.aliases},
+        adapters=frozenset(name for known in found for name in known.adapters),
         contexts={name: model.context_tokens for name, model in policy.models.items() if model.context_tokens},
     )
 

@@ -32,6 +32,9 @@ BYTES_PER_TOKEN = 4
 """Of English text; for what images weigh against it."""
 SESSION_SHARE = 0.5
 """Of a prompt that can't be read, what is taken for the part that its session has sent before."""
+ADAPTER_LOAD_S = 0.5
+"""What a backend costs more that must load an adapter first. Chosen: a LoRA of an 8B model has 50 to 200 MB, which come
+off a disk in 0.1 to 1 s."""
 TRUST_TOKENS, KEPT_TOKENS = 2_000.0, 40_000.0
 """A conversation or two in which a backend is believed, and some dozens of them that are remembered: an engine without
 a prefix cache has a share of a quarter after three answers that foresaw 2,000 tokens each."""
@@ -51,6 +54,11 @@ def salt_of(table_salt: int, tenant: str | None, model: str | None) -> int:
     """What a chain begins with; of `None` for the tenant, for all tenants alike."""
     owner = b"" if tenant is None else b"\0" + tenant.encode()
     return xxhash.xxh3_64_intdigest((model or "").encode() + owner, table_salt)
+
+
+def adapter_of(table_salt: int, model: str) -> int:
+    """The name under which backends are entered that have an adapter loaded. Prompts' names are of other salts."""
+    return xxhash.xxh3_64_intdigest(b"\0adapter\0" + model.encode(), table_salt)
 
 
 def prefix_of(content: Content, salt: int, session: int = 0) -> Prefix | None:

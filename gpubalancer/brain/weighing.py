@@ -26,7 +26,7 @@ def _weigh_few(indices: list[int], fleet: Fleet, work: Work, live: Live, method:
     economies, loads = [method.rows[index] for index in indices], live.loads(indices)
     few = Few(indices, economies, loads, [], [], [], [])
     prompt_tokens, output_tokens, weights = work.prompt_tokens, work.output_tokens, method.weights
-    prefer = fleet.preference_s(work).tolist() if work.preferred else None
+    prefer = fleet.preference_s(work).tolist() if work.preferred or work.loaded else None
     in_flight = as_list(live.in_flight)
     for index, economy, load in zip(indices, economies, loads, strict=True):
         weight = weigh(economy, load, prompt_tokens, output_tokens, weights, prefer[index] if prefer else 0.0)
@@ -42,7 +42,7 @@ def _weigh_many(flags: Flags, fleet: Fleet, work: Work, live: Live, method: Meth
     total_s, ttft_s, tpot_s, batches, shares = (np.empty(len(fleet), np.float32) for _ in range(5))
     usd = np.empty(len(fleet), np.float32) if method.frugal else None
     prompt_tokens, output_tokens, weights = work.prompt_tokens, work.output_tokens, method.weights
-    prefer: Any = fleet.preference_s(work).astype(np.float32) if work.preferred else None
+    prefer: Any = fleet.preference_s(work).astype(np.float32) if work.preferred or work.loaded else None
     for part, economy in method.blocks:
         load = live.load(part)
         weight = weigh(economy, load, prompt_tokens, output_tokens, weights, 0.0 if prefer is None else prefer[part])

@@ -110,5 +110,9 @@ class Work:
     """Rules' `deny_kinds`: not served there, nor where the kind is unknown."""
     preferred: tuple[Preference, ...] = ()
     """Rules' `prefer`: backends that fit are taken where they cost little more."""
+    loaded: tuple[Preference, ...] = ()
+    """Backends that have the model's adapter loaded, as far as is known: the others would have to load it first."""
+    adapter: int = 0
+    """Hash by which it is remembered who has the adapter loaded; 0 where the model is none."""
     rules: tuple[str, ...] = ()
     """Names of the rules that matched, for explanations."""

@@ -18,9 +18,9 @@ from gpubalancer.brain.fleet import Flags, Fleet
 from gpubalancer.brain.live import Cells, Live
 from gpubalancer.brain.method import FEW
 from gpubalancer.brain.panic import in_panic
-from gpubalancer.brain.prefix import CacheShares, foreseen_tokens
+from gpubalancer.brain.prefix import ADAPTER_LOAD_S, CacheShares, adapter_of, foreseen_tokens
 from gpubalancer.brain.reckon import Others, believed_speed, reckon_others
-from gpubalancer.domain.work import Work
+from gpubalancer.domain.work import Preference, Selection, Work
 from gpubalancer.proxy.judging import Judge
 
 FRESH_S = 0.02
@@ -131,6 +131,17 @@ class Outlook:
                 # The last token is always computed anew: its pass gives the next one.
                 tokens[index] = max(0.0, min(foreseen[index] * share, work.prompt_tokens - 1.0))
         return Cached(foreseen, tokens)
+
+    def note_loaded(self, judge: Judge, work: Work, now_s: float) -> None:
+        """Note which backends have the adapter loaded that a request is for: those that have answered with it."""
+        fleet = judge.fleet
+        if self._prefixes is None or work.model is None or work.model not in fleet.adapters:
+            return
+        work.adapter = adapter_of(self._prefixes.salt, work.model)
+        found = self._prefixes.find((work.adapter,), int(now_s), judge.remembers_s)
+        indices = [fleet.index_of_row[row] for row in found if row in fleet.index_of_row]
+        names = frozenset(fleet.names[index] for index in indices)
+        work.loaded = (Preference(Selection(names), ADAPTER_LOAD_S),) if names else ()
 
     def _look(self, judge: Judge, now_s: float) -> None:
         """Look at what changes seldom."""

@@ -163,6 +163,8 @@ class Placer:
     def _take(self, judge: Judge, work: Work, tried: Flags | None, now_s: float, waited_s: float) -> Place | Choice:
         fleet, lost = judge.fleet, None
         cached = self._outlook.cached(judge, work, now_s) if work.prefix is not None else None
+        if fleet.adapters:
+            self._outlook.note_loaded(judge, work, now_s)
         while True:
             live = self._outlook.live(judge, now_s, lost, cached)
             choice = choose(fleet, work, live, tried, self._random, judge.method, waited_s)
@@ -234,6 +236,8 @@ class Placer:
         place.burden.read()
         if work.prefix is not None and self._prefixes is not None:
             self._prefixes.enter(work.prefix.names, place.lease.row, int(self._clock()))
+        if work.adapter and self._prefixes is not None:
+            self._prefixes.enter((work.adapter,), place.lease.row, int(self._clock()))
 
     def learn(self, place: Place, backend: str, cached_tokens: int) -> None:
         """So many tokens of a prompt its backend had read before, by its own word."""

@@ -221,7 +221,12 @@ class Supervisor:
             "policy": orjson.loads(dump(self._policy)),
             "rows": self._board.rows(),
             "discovered": {
-                name: {"models": found.models, "engine": found.engine, "kind": found.kind}
+                name: {
+                    "models": found.models,
+                    "engine": found.engine,
+                    "kind": found.kind,
+                    "adapters": found.adapters,
+                }
                 for name, found in self._discovered.items()
             },
         }

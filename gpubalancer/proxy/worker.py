@@ -152,7 +152,7 @@ class Worker:
         """Build what a policy means, and swap."""
         old = self._generation
         discovered = {
-            name: Discovery(tuple(row["models"]), row["engine"], row["kind"])
+            name: Discovery(tuple(row["models"]), row["engine"], row["kind"], tuple(row["adapters"]))
             for name, row in message["discovered"].items()
         }
         new = build_generation(

@@ -291,3 +291,13 @@ def test_who_serves_the_same_models_is_one_pool() -> None:
     made = build_fleet(Policy.model_validate({"backends": backends}), {"a": 0, "b": 1, "c": 2}, {})
     assert made.pools.tolist() == [0, 0, 1]
     assert made.index_of_row == {0: 0, 1: 1, 2: 2}
+
+
+def test_who_has_an_adapter_loaded_is_preferred_beside_what_rules_prefer() -> None:
+    """Both add up; adapters are known by what servers say."""
+    made = fleet(discovered={"a": Discovery(("llama", "lora"), adapters=("lora",))})
+    assert made.adapters == {"lora"}
+    asked = work()
+    asked.preferred = (Preference(Selection(names=frozenset({"b"})), 2.0),)
+    asked.loaded = (Preference(Selection(names=frozenset({"a", "b"})), 0.5),)
+    assert made.preference_s(asked).tolist() == [-0.5, -2.5, 0.0]

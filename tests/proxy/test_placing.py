@@ -350,3 +350,24 @@ def test_a_prompt_goes_to_who_has_read_its_beginning(floors: Callable[..., Floor
         placer.give_back(place)
     placers[1].learn(replace(first, foreseen_tokens=10_000.0), "b0", 5_000)
     assert shares.share("b0") == pytest.approx((2_000 * 0.75 + 5_000) / (2_000 * 0.75 + 10_000))
+
+
+def test_an_adapter_goes_to_who_has_it_loaded(floors: Callable[..., Floor], tmp_path: Path) -> None:
+    """By as many seconds as loading it takes: an idle backend is taken all the same where that one is long busy."""
+    floor = floors(4, 64)
+    floor.judge.fleet = replace(floor.fleet, adapters=frozenset({"llama"}))
+    table = Prefixes.create(tmp_path / "prefixes", LEAST_BYTES, floor.board)
+    placer = Placer(floor.board, floor.slots[0], floor.health, floor.clock, Random(7), table)
+    asked = work()
+    asked.prompt_tokens, asked.output_tokens = 1_000, 200
+    first = placer.place_nowait(floor.judge, asked, None)
+    assert isinstance(first, Place)
+    placer.began(first, asked)
+    placer.give_back(first)
+    for _ in range(6):
+        place = placer.place_nowait(floor.judge, asked, None)
+        assert isinstance(place, Place)
+        assert place.index == first.index
+        placer.give_back(place)
+    places = [placer.place_nowait(floor.judge, asked, None) for _ in range(64)]
+    assert {place.index for place in places if isinstance(place, Place)} == {0, 1, 2, 3}

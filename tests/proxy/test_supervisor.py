@@ -163,13 +163,13 @@ def test_learning(crew: MakeCrew) -> None:
     """What a server said of itself goes to every worker once; to say the same again tells nobody anything."""
 
     async def scene(crew: Crew) -> None:
-        found = {"a": Discovery(("llama", "phi"), "vllm", "gpu")}
+        found = {"a": Discovery(("llama", "phi"), "vllm", "gpu", ("phi",))}
         await crew.supervisor.learn({"a": Discovery(("early",), None, None)})
         assert crew.heard == []
         await crew.supervisor.start(policy("a"))
         await crew.supervisor.learn(found)
         await crew.supervisor.learn(dict(found))
-        wanted = {"a": {"models": ["llama", "phi"], "engine": "vllm", "kind": "gpu"}}
+        wanted = {"a": {"models": ["llama", "phi"], "engine": "vllm", "kind": "gpu", "adapters": ["phi"]}}
         assert [message["discovered"] for message in crew.told(2)] == [wanted] * WORKERS
         assert crew.told(3) == []
         await crew.supervisor.apply(policy("a"))

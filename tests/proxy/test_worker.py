@@ -134,7 +134,9 @@ def test_discovered_models_are_served(tmp_path: Path) -> None:
         async with client(office) as one:
             await office.hand(policy)
             assert (await one.ask("llama")).status == 404
-            await office.hand(policy, {"a": {"models": ["llama"], "engine": "vllm", "kind": "gpu"}})
+            await office.hand(
+                policy, {"a": {"models": ["llama"], "engine": "vllm", "kind": "gpu", "adapters": ["llama-lora"]}}
+            )
             assert (await one.ask("llama")).status == 200
 
     play(tmp_path, scene)

@@ -9,6 +9,7 @@ request takes any time. With one tenant all workers want one lock.
 """
 
 import gc
+import os
 import random
 import resource
 import tempfile
@@ -237,6 +238,7 @@ def _memory_row(row: Row) -> str:
 @click.option("--out", type=click.Path(path_type=Path), help="Write the report here too.")
 def main(pairs: int, sizes: tuple[int, ...], out: Path | None) -> None:
     """Measure what budgets cost and print the report."""
+    load = os.getloadavg()[0]
     alone = measure(sizes[0], 1, pairs)
     rows = [measure(tenants, WORKERS, pairs) for tenants in sizes]
     shared, server = [], budget_valkey.program()
@@ -244,7 +246,8 @@ def main(pairs: int, sizes: tuple[int, ...], out: Path | None) -> None:
         found = [budget_valkey.measure(server, claims_of(tenants), WORKERS, pairs) for tenants in sizes if tenants > 1]
         shared = budget_valkey.section(Path(server).name, found)
     command = f"python -m bench.budget --pairs {pairs}"
-    text = report(command, describe(CHECKOUT), rows, alone, without(pairs), shared)
+    machine = {**describe(CHECKOUT), "load before": f"{load:.1f} on these cores, of other work"}
+    text = report(command, machine, rows, alone, without(pairs), shared)
     click.echo(text)
     if out:
         out.write_text(text)

@@ -32,6 +32,8 @@ from gpubalancer.valkey.store import ValkeyStore
 PROGRAMS = ("valkey-server", "redis-server")
 FLYING = 8
 START_S = 10.0
+LEAST_FOR_BYTES = 1000
+"""Tenants from which on bytes for each say something."""
 
 
 @dataclass(frozen=True)
@@ -198,4 +200,6 @@ def _row(row: SharedRow) -> str:
     times = f"{median(wall):.0f} | {percentile(wall, 0.99):.0f}"
     late = sum(each.late for each in row.workers)
     costs = f"{cpu:.0f} | {row.server_us:.0f}"
-    return f"| {row.tenants:,} | {costs} | {times} | {late} | {row.pairs_per_s:,.0f} | {row.bytes_per_tenant:,.0f} |"
+    # With few tenants what grows is the server's memory for connections.
+    each_bytes = f"{row.bytes_per_tenant:,.0f}" if row.tenants >= LEAST_FOR_BYTES else "-"
+    return f"| {row.tenants:,} | {costs} | {times} | {late} | {row.pairs_per_s:,.0f} | {each_bytes} |"

@@ -11,6 +11,7 @@ from gpubalancer.board.budget_file import BudgetFile
 from gpubalancer.board.budgets import Till
 from gpubalancer.brain.budget_store import Held, Store
 from gpubalancer.domain.budget import Claims, Refusal, Spending, Terms
+from gpubalancer.domain.errors import RequestError
 from gpubalancer.policy.valkey_url import read_address
 from gpubalancer.proxy.local_store import LocalStore
 from gpubalancer.valkey.store import ValkeyStore
@@ -116,6 +117,19 @@ async def left(store: Store, terms: Terms) -> float:
     return found.standings()[0].remaining
 
 
+async def decided(store: Store, stores: list[Store], asked: Claims) -> Held | Refusal:
+    """What the budgets say in the end: on a busy machine a reply may be late, and what is given back is on its way."""
+    while True:
+        try:
+            found = await store.reserve(asked, SMALL)
+        except RequestError:
+            await asyncio.sleep(0.05)
+            continue
+        if not isinstance(found, Refusal) or not any(each.late for each in stores):
+            return found
+        await asyncio.sleep(0.05)
+
+
 async def settled(stores: list[Store]) -> None:
     """Wait until all settlements are made."""
     await until(lambda: not any(store.late for store in stores), "settlements")
@@ -176,7 +190,7 @@ def test_exactly_what_there_is_is_admitted(kind: str, tmp_path: Path, server: Se
 
         async def one(number: int) -> bool:
             store = stores[number % 3]
-            found = await store.reserve(asked, SMALL)
+            found = await decided(store, stores, asked)
             if isinstance(found, Refusal):
                 return False
             await asyncio.sleep(0)

@@ -66,12 +66,31 @@ def test_many_chunks_are_read_in_several_turns() -> None:
 
 
 def test_a_long_body_is_read_in_one_turn() -> None:
-    """Of a body with a length, what one read brings is one piece: nothing is put off."""
+    """Of a body with a length, what one read brings is one piece; only the next read has to wait for a turn."""
 
     async def run() -> None:
         door = Door()
         door.connection.data_received(b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 200000\r\n\r\n" + b"x" * 200_000)
         assert door.exchanges[0].body.complete
+        assert await door.exchanges[0].body.read() == b"x" * 200_000
+
+    asyncio.run(run())
+
+
+def test_a_long_read_is_followed_by_a_turn() -> None:
+    """A client that sends as fast as we read is not read from again before others had their turn."""
+
+    async def run() -> None:
+        door = Door()
+        door.connection.data_received(b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 400000\r\n\r\n")
+        reading = asyncio.ensure_future(door.exchanges[0].body.read())
+        await turns()
+        for _ in range(4):
+            door.connection.data_received(b"x" * 100_000)
+            assert not door.line.reading
+            await turns()
+            assert door.line.reading
+        assert await reading == b"x" * 400_000
 
     asyncio.run(run())
 

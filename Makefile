@@ -17,7 +17,7 @@ run: $(VENV)/runtime.stamp
 install: $(VENV)/runtime.stamp
 
 test: $(VENV)/dev.stamp lint
-	$(BIN)/python -m pytest -m "not real and not soak"
+	$(BIN)/python -m pytest -n auto --dist loadfile -m "not real and not soak"
 
 test-real: $(VENV)/dev.stamp $(REAL:%=.venvs/%.stamp)
 	command -v nginx >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends nginx-light; } \

@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 
 COMMAND = (sys.executable, "-m", "gpubalancer")
-START_S = 30.0
+START_S = 60.0
 STOP_S = 15.0
 
 

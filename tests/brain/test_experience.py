@@ -66,11 +66,13 @@ def test_what_was_learned_survives_as_json() -> None:
     basis = expect(experience, made, said)
     for _ in range(50):
         experience.learn(made, basis, 1000, 33)
+    experience.cached.learn("b", 2_000.0, 0.0)
     expect(experience, made, said)
     again = work()
     restored = Experience.from_state(orjson.loads(orjson.dumps(experience.to_state())))
     expect(restored, again, said)
     assert (again.prompt_tokens, again.output_tokens) == (made.prompt_tokens, made.output_tokens)
+    assert restored.cached.share("b") == experience.cached.share("b") < 1.0
 
 
 @given(

@@ -1,4 +1,4 @@
-# `make run` shows it, `make test` tests it; neither needs anything else than Python 3.11 and a C library.
+# `make run` shows it, `make test` tests it; neither needs anything else than Python 3.11 or newer and a C library.
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
@@ -6,6 +6,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --req
 
 LOCK   := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
           --no-emit-index-url --no-emit-find-links
+APT    := apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends
 # Servers and clients of tests/real, each in a virtual environment of its own: requirements/real-NAME.txt, .venvs/NAME.
 REAL   := openai2 openai3 llamacpp dynamo llmock
 
@@ -20,15 +21,15 @@ test: $(VENV)/dev.stamp lint
 	$(BIN)/python -m pytest -n auto --dist loadfile -m "not real and not soak"
 
 test-real: $(VENV)/dev.stamp $(REAL:%=.venvs/%.stamp)
-	command -v nginx >/dev/null || { apt-get update -qq && apt-get install -y -qq --no-install-recommends nginx-light; } \
-	  || { echo "nginx is needed for the differential test and could not be installed"; exit 1; }
-	command -v valkey-server redis-server >/dev/null || { apt-get update -qq \
-	  && { apt-get install -y -qq --no-install-recommends valkey-server || apt-get install -y -qq --no-install-recommends redis-server; }; } \
-	  || { echo "valkey-server or redis-server is needed for shared budgets and could not be installed"; exit 1; }
+	@command -v nginx >/dev/null || { echo "installing nginx-light (a system package)"; $(APT) nginx-light; } \
+	  || { echo "nginx is needed for the differential test: install it and run this again"; exit 1; }
+	@command -v valkey-server >/dev/null || command -v redis-server >/dev/null \
+	  || { echo "installing valkey-server, else redis-server (a system package)"; $(APT) valkey-server || $(APT) redis-server; } \
+	  || { echo "valkey-server or redis-server is needed for shared budgets: install one and run this again"; exit 1; }
 	$(BIN)/python -m pytest -m real tests/real
 
 soak: $(VENV)/dev.stamp
-	$(BIN)/python -m pytest -m soak tests/e2e
+	$(BIN)/python -m pytest -m soak tests
 
 chaos: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.e2e.chaos --minutes 10 --out bench/results/chaos.md
@@ -53,6 +54,8 @@ clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis
 
 $(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys, ensurepip; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Python 3.11 or newer with its venv module is needed (Debian: apt-get install python3-venv)"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/runtime.stamp: requirements/runtime.txt pyproject.toml | $(VENV)/bin/python

@@ -34,7 +34,7 @@ def describe(checkout: Path) -> dict[str, str]:
         "processor": cpu_model(Path("/proc/cpuinfo").read_text()),
         "cores": str(len(os.sched_getaffinity(0))),
         "memory": f"{total_bytes / 2**30:.0f} GiB",
-        "kernel": f"{platform.system()} {platform.release()}",
+        "kernel": f"{platform.system()} {platform.release().partition('-')[0]}",
         "Python": f"{sys.version.split()[0]}; {', '.join(libraries)}",
         "commit": revision(checkout),
     }

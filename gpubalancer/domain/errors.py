@@ -42,7 +42,7 @@ FAILURES: Mapping[str, Failure] = MappingProxyType(
         "incomplete_body": Failure(400, _INVALID, Blame.CLIENT),
         "invalid_json": Failure(400, _INVALID, Blame.CLIENT),
         "missing_model": Failure(400, _INVALID, Blame.CLIENT),
-        # OpenAI's own code, which SDKs and agents look for.
+        # OpenAI's own code, which SDKs and client programs look for.
         "context_length_exceeded": Failure(400, _INVALID, Blame.CLIENT),
         "invalid_header": Failure(400, _INVALID, Blame.CLIENT),
         "invalid_query": Failure(400, _INVALID, Blame.CLIENT),

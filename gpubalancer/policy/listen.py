@@ -164,7 +164,7 @@ class Listen(Part):
 
 
 class Admin(Part):
-    """The admin port: metrics, health, dashboard, admin API."""
+    """The admin port: metrics, health, admin API."""
 
     host: Host = Field(default="127.0.0.1", description="Address to listen on.")
     port: Port = Field(default=8081, description="TCP port; 0 takes a free one.")

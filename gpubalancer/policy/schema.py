@@ -31,7 +31,7 @@ class Policy(Part):
 
     version: Literal[1] = Field(default=1, description="Version of the file's format.")
     listen: Listen = Field(default=Listen(), description="The data port: where clients send their requests.")
-    admin: Admin = Field(default=Admin(), description="The admin port: metrics, health, dashboard, admin API.")
+    admin: Admin = Field(default=Admin(), description="The admin port: metrics, health, admin API.")
     state: State = Field(default=State(), description="What outlives the processes.")
     tiers: tuple[Tier, ...] = Field(
         default=DEFAULT_TIERS,

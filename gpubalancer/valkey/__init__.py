@@ -1,1 +1,1 @@
-"""Budgets on one Valkey or Redis server, for several balancers; see docs/decisions/0012-shared-budgets.md."""
+"""Budgets on one Valkey or Redis server, for several balancers; see docs/decisions/0013-shared-budgets.md."""

@@ -15,7 +15,7 @@ from gpubalancer.domain.errors import RequestError
 from gpubalancer.policy.schema import Policy
 from gpubalancer.proxy import reader as reader_module
 from gpubalancer.proxy.reader import Reader
-from tests.proxy.test_reading import POLICY, SLOW
+from tests.proxy.test_reading import POLICY, SLOW, cpu_s
 
 LONG = orjson.dumps({"model": "m", "messages": [{"role": "user", "content": "word " * 60_000}]})
 PIECES = [LONG[:100_000], LONG[100_000:]]
@@ -65,6 +65,14 @@ async def beginning(reader: Reader) -> int:
     return reader.pid
 
 
+async def busy(pid: int) -> None:
+    """Wait until the process has begun to read: it has used 20 ms of a processor since."""
+    used_s = cpu_s(pid)
+    async with asyncio.timeout(30):
+        while cpu_s(pid) < used_s + 0.02:  # noqa: ASYNC110  what is waited for has no event
+            await asyncio.sleep(0.001)
+
+
 def test_bodies_are_read_one_by_one_by_one_process() -> None:
     """All get their own answers; the process is started once, and not before it is needed."""
 
@@ -99,7 +107,8 @@ def test_a_client_that_leaves_stops_the_reading() -> None:
         leaving = asyncio.ensure_future(reader.read([SLOW] * 1, route(), POLICY))
         waiting = asyncio.ensure_future(reader.read([SLOW + b" "], route(), POLICY))
         staying = asyncio.ensure_future(reader.read([SLOW + b"  "], route(), POLICY))
-        await asyncio.sleep(0.05)
+        assert pid is not None
+        await busy(pid)
         leaving.cancel()
         waiting.cancel()
         document = await staying
@@ -118,7 +127,7 @@ def test_a_body_that_kills_the_process_is_refused() -> None:
         pid = await beginning(reader)
         deadly = asyncio.ensure_future(refused(reader.read([SLOW], route(), POLICY)))
         behind = asyncio.ensure_future(reader.read([SLOW + b" "], route(), POLICY))
-        await asyncio.sleep(0.05)
+        await busy(pid)
         os.kill(pid, signal.SIGKILL)
         assert await deadly == "body_too_costly"
         assert tokens(await behind) == 400_000 + 4 + 1 + 3

@@ -147,15 +147,18 @@ def test_reading_is_stopped_when_the_client_has_left(reading: Child) -> None:
     assert route is not None
     assert reading.read(chat())["kind"] == "read"
     reading.send(order_to_read(route, None, len(SLOW)), SLOW)
-    used_s = _cpu_s(reading.process.pid)
-    while _cpu_s(reading.process.pid) < used_s + 0.05:
+    used_s = cpu_s(reading.process.pid)
+    until_s = time.monotonic() + 30
+    while cpu_s(reading.process.pid) < used_s + 0.05:
+        assert time.monotonic() < until_s, "the process has not begun to read"
         time.sleep(0.001)
     os.kill(reading.process.pid, signal.SIGUSR1)
     assert reading.answer() == {"kind": "stopped"}
     assert reading.read(chat())["kind"] == "read"
 
 
-def _cpu_s(pid: int) -> float:
+def cpu_s(pid: int) -> float:
+    """Processor time that a process has used."""
     with open(f"/proc/{pid}/schedstat") as file:  # noqa: PTH123
         return int(file.read().split()[0]) / 1e9
 

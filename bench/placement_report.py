@@ -138,7 +138,8 @@ def _table(found: Findings, scenario: str) -> list[str]:
     if steps := found.steps.get(scenario):
         lines += [f"| step by step | {loads} |", dashes]
         for policy in next(iter(steps.values())):
-            lines.append(f"| {policy} | {' | '.join(str(interval(steps[load][policy])) for load in rates)} |")
+            row = [str(interval(steps[load][policy])) if load in steps else "-" for load in rates]
+            lines.append(f"| {policy} | {' | '.join(row)} |")
     return lines
 
 

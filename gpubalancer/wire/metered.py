@@ -37,8 +37,8 @@ class MeteredRelay(WatchedRelay):
 
     Attributes:
         stopped: the stream was ended here.
-        waiting: what has come waits for the meter; done when it has passed, or the stream was ended. None if nothing
-            waits.
+        waiting: what has come waits for the meter; done when the meter knows more, after which more may wait, for
+            another. None if nothing waits.
         passed: all events that went on, where somebody wants them for the last words.
     """
 
@@ -98,7 +98,7 @@ class MeteredRelay(WatchedRelay):
         if done is not None and not self.stopped:
             self._done = done
             await done
-        if self.waiting is not None:
+        while self.waiting is not None:
             await self.waiting
 
     def go_on(self) -> None:
@@ -109,7 +109,7 @@ class MeteredRelay(WatchedRelay):
         if not self._exchange.ended:
             self._source.resume_reading()
             self._pass(self.last_s)
-        if self.waiting is None and not waiting.done():
+        if not waiting.done():
             waiting.set_result(None)
 
     def _is_paid(self, piece: bytes) -> bool:

@@ -166,3 +166,23 @@ def test_what_has_passed_is_kept_for_whoever_wants_it() -> None:
     for _ in range(4):
         scene.chunk(TOKEN)
     assert scene.relay.passed == [TOKEN] * 2
+
+
+@pytest.mark.parametrize("answer", [True, False])
+def test_whoever_waits_for_the_end_waits_as_often_as_the_meter_must_ask(answer: bool) -> None:
+    """A first answer that leads to another question ends nothing, and the second does."""
+
+    async def talk() -> Scene:
+        scene = Scene(Meter(0, None, None, answer))
+        scene.relay.write(TOKEN + b"end\n\n", 1.0, last=True)
+        finished = asyncio.ensure_future(scene.relay.finished(None))
+        for _ in range(2):
+            await asyncio.sleep(0)
+            assert not finished.done()
+            scene.relay.go_on()
+        await asyncio.wait_for(finished, 5)
+        return scene
+
+    scene = asyncio.run(talk())
+    assert scene.flow.calls == ["pause", "resume"] * 2
+    assert got(scene.client) == (TOKEN + b"end\n\n" if answer else b"[length]\n\n")

@@ -140,13 +140,13 @@ class ValkeyStore:
             raise _unreachable()
         holding = self._begin(claims, expected, label)
         if is_away:
-            return self._of_share(holding, expected)
+            return self._of_share(holding, expected, was_asked=False)
         data, spending = holding.text.data, write_spending(expected)
         try:
             reply = await self.link.ask("reserve", self.link.session, holding.number, data, spending)
         except GoneError:
             if self._goes_on():
-                return self._of_share(holding, expected)
+                return self._of_share(holding, expected, was_asked=True)
             holding.release(0)
             raise _unreachable() from None
         except asyncio.CancelledError:
@@ -257,15 +257,21 @@ class ValkeyStore:
             raise _unreachable()
         return found
 
-    def _of_share(self, holding: Holding, expected: Spending) -> Holding | Refusal:
-        """Go on with our share; the server may have reserved or may not, so it is settled with the claims."""
+    def _of_share(self, holding: Holding, expected: Spending, *, was_asked: bool) -> Holding | Refusal:
+        """Go on with our share, which is settled with the claims.
+
+        A server that was asked may have reserved all the same, so that a refusal has to be settled, too.
+        """
         if not self._away:
             self._away = True
             self._shares.begin(self.link.peers)
         needs = [terms.need(expected) for terms in holding.claims.terms]
         found = self._shares.take(holding.claims, needs, self.now_ns())
         if isinstance(found, Refusal):
-            holding.release(0)
+            if was_asked:
+                holding.release(0)
+            else:
+                self._drop(holding)
             return found
         self.slots.cells[holding.slot * SLOT_CELLS] = _HELD
         holding.shared(needs, found)

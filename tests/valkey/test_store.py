@@ -165,6 +165,21 @@ def test_without_its_server_a_worker_goes_on_with_its_share(tmp_path: Path) -> N
     play(scene)
 
 
+@pytest.mark.parametrize("is_known_away", [True, False])
+def test_a_refusal_of_the_share_waits_for_the_server_only_if_it_was_asked(tmp_path: Path, is_known_away: bool) -> None:
+    """However long the server is away, requests that nobody asked it about leave nothing behind."""
+
+    async def scene() -> None:
+        async with opened(tmp_path, by_step(), goes_on=True) as (_, store):
+            if is_known_away:
+                store.link.breaker.open()
+            assert isinstance(await store.reserve(ASKED, Spending(1000, 0, 0, 1)), Refusal)
+            left = 0 if is_known_away else 1
+            assert (store.slots.outstanding, store.late) == (left, left)
+
+    play(scene)
+
+
 def test_without_its_server_a_worker_refuses_where_it_must(tmp_path: Path) -> None:
     """At once, and nothing is written down for it; what no budget counts goes on."""
 

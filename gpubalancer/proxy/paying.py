@@ -238,7 +238,8 @@ class Cashier:
             if payment.streamed_tokens is not None:
                 payment.reservation.progress(payment.streamed_tokens())
         self._store.settle_late()
-        if self._records.is_full and self._records.flush():
+        # Another request may have taken the kept records along: then there is room, and yet there are slots to free.
+        if (self._unwritten or self._records.is_full) and self._records.flush():
             unwritten, self._unwritten = self._unwritten, []
             for reservation in unwritten:
                 reservation.forget()

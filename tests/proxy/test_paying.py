@@ -175,6 +175,18 @@ def test_while_there_is_no_room_nothing_new_is_begun(desk: Desk) -> None:
     assert desk.till.outstanding == 0
 
 
+def test_a_record_that_another_took_along_frees_its_slot(desk: Desk) -> None:
+    """There is room again before anybody looks whether there is."""
+    payment, other = desk.reserve(), desk.reserve()
+    desk.notebook.has_room = False
+    desk.cashier.end(payment, ended(prompt_tokens=12))
+    desk.notebook.has_room = True
+    desk.cashier.end(other, ended(prompt_tokens=13))
+    assert (desk.notebook.is_full, desk.till.outstanding) == (False, 1)
+    desk.cashier.note_progress()
+    assert desk.till.outstanding == 0
+
+
 def test_headers_tell_the_tightest_budget(desk: Desk) -> None:
     """With the reservation taken off."""
     payment = desk.reserve()

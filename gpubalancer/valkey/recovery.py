@@ -61,19 +61,33 @@ class Leftovers:
 
     def _settle(self, path: Path, record: Callable[[Left], None]) -> None:
         slots = SlotFile(path)
-        used = [slot for slot in slots.used() if slots.is_sane(slot, UNSURE + 1)]
-        parcels = []
-        for slot in used:
-            session, _, label = slots.label(slot).partition(b"\n")
-            left = replace(left_in(slots, slot), label=label)
-            record(left)
-            if slots.rows(slot):
-                parcels.append(self._parcel(session.decode(), left, path, slots, slot))
+        try:
+            parcels = self._record(path, slots, record)
+        except OSError:
+            slots.close()
+            raise
         self._open[path] = len(parcels)
         if not parcels:
             self._close(path, slots)
         for parcel in parcels:
             self._outbox.put(parcel)
+
+    def _record(self, path: Path, slots: SlotFile, record: Callable[[Left], None]) -> list[Parcel]:
+        """Record each request; returns what is to be settled.
+
+        What it is settled for stands in the slot before it is recorded: whoever reads the slot again knows that it may
+        be on record.
+        """
+        parcels = []
+        for slot in [slot for slot in slots.used() if slots.is_sane(slot, UNSURE + 1)]:
+            session, _, label = slots.label(slot).partition(b"\n")
+            left = replace(left_in(slots, slot), label=label)
+            slots.note(slot, left.spending)
+            slots.cells[slot * SLOT_CELLS] = Slot.SETTLED
+            record(left)
+            if slots.rows(slot):
+                parcels.append(self._parcel(session.decode(), left, path, slots, slot))
+        return parcels
 
     def _parcel(self, session: str, left: Left, path: Path, slots: SlotFile, slot: int) -> Parcel:
         is_unsure = slots.rows(slot)[0] == UNSURE and left.spending != NOTHING

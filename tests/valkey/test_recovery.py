@@ -145,6 +145,36 @@ def test_what_can_not_be_recorded_now_is_not_settled_now(tmp_path: Path) -> None
     play(scene)
 
 
+def test_what_may_be_on_record_already_is_handed_over_as_settled(tmp_path: Path) -> None:
+    """A disk that is full midway, then another supervisor: the charge stays, and no descriptor stays open."""
+
+    async def scene() -> None:
+        leave(tmp_path / "shared.worker-0")
+        left, found = leftovers(tmp_path, Server()), list[Left]()
+        left.put_aside(tmp_path / "shared.worker-0")
+
+        def full_midway(each: Left) -> None:
+            if len(found) == 1:
+                raise OSError("full")
+            found.append(each)
+
+        before = len(files(Path("/proc/self/fd")))
+        for _ in range(2):
+            with pytest.raises(OSError, match="full"):
+                left.settle(full_midway)
+            first = found.pop()
+        assert len(files(Path("/proc/self/fd"))) == before
+        assert (first.label, first.was_settled) == (b"label 1", True)
+        left.settle(found.append)
+        assert [each.was_settled for each in found] == [True, True, True, True, False]
+        again = list[Left]()
+        leftovers(tmp_path, Server()).settle(again.append)
+        assert all(each.was_settled for each in again)
+        assert [each.spending for each in again] == [each.spending for each in found]
+
+    play(scene)
+
+
 def test_a_worker_that_left_nothing_leaves_no_file(tmp_path: Path) -> None:
     """Nor is anything sent."""
 

@@ -82,6 +82,7 @@ class Downstream(asyncio.Protocol):
         self._turning = False
         self._lingering = False
         self._unsent_bytes = 0
+        self._clogged = False
 
     def __repr__(self) -> str:
         state = "lingering" if self._lingering else "serving" if self._active else "idle"
@@ -116,7 +117,7 @@ class Downstream(asyncio.Protocol):
             reader.feed(data)
         self.body_progress()
         self._go_on()
-        if reader.in_head and not was_in_head and self._active is None and not self._lingering:
+        if reader.in_head and not was_in_head and self._active is None and not (self._lingering or self._clogged):
             self.deadline_s = self._frontend.clock() + self._frontend.limits.head_timeout_s
 
     def _feed_much(self, data: bytes) -> None:
@@ -155,18 +156,22 @@ class Downstream(asyncio.Protocol):
                 self._errand.cancel()
 
     def pause_writing(self) -> None:
-        """The client takes less than we have: hold the backend back."""
+        """The client takes less than we have: hold the backend back, and begin no other answer."""
+        self._clogged = True
         self._await_client()
         if self._active is not None and self._active.source is not None:
             self._active.source.pause_reading()
 
     def resume_writing(self) -> None:
         """The client has caught up."""
-        self._unsent_bytes = 0
+        self._clogged, self._unsent_bytes = False, 0
         if self._active is not None:
             self.deadline_s = NEVER
             if self._active.source is not None:
                 self._active.source.resume_reading()
+        elif not self._lingering:
+            self._await_request()
+            self._go_on()
 
     def _await_client(self) -> None:
         self._unsent_bytes = self._transport.get_write_buffer_size()
@@ -180,7 +185,7 @@ class Downstream(asyncio.Protocol):
             self._await_client()
         elif exchange is not None and not exchange.began:
             exchange.body.fail(RequestError("request_timeout", "The request's body took too long."))
-        elif exchange is None and self._reader.in_head and not self._lingering:
+        elif exchange is None and self._reader.in_head and not self._lingering and not self._clogged:
             self._on_failure(RequestError("request_timeout", "The request's head took too long."))
             self._go_on()
         else:
@@ -201,7 +206,7 @@ class Downstream(asyncio.Protocol):
 
     def _go_on(self) -> None:
         """Serve the next request, unless one is being served; never from inside the reader, which it may use."""
-        if self._active is not None or self._lingering:
+        if self._active is not None or self._lingering or self._clogged:
             return
         if self._waiting:
             exchange = self._active = self._waiting.popleft()
@@ -241,10 +246,13 @@ class Downstream(asyncio.Protocol):
             self.resume_reading()
             if self._waiting:
                 self._frontend.loop.call_soon(self._go_on)
-            else:
-                limits = self._frontend.limits
-                wait_s = limits.head_timeout_s if self._reader.in_head else limits.idle_timeout_s
-                self.deadline_s = self._frontend.clock() + wait_s
+            elif not self._clogged:
+                self._await_request()
+
+    def _await_request(self) -> None:
+        limits = self._frontend.limits
+        wait_s = limits.head_timeout_s if self._reader.in_head else limits.idle_timeout_s
+        self.deadline_s = self._frontend.clock() + wait_s
 
     def exchange_broken(self, exchange: Exchange) -> None:
         """Close without the end of the answer's framing."""

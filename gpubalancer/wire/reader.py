@@ -19,7 +19,7 @@ from typing import NoReturn
 import httptools
 
 from gpubalancer.domain.errors import RequestError
-from gpubalancer.wire.body import Flow, InboundBody
+from gpubalancer.wire.body import HIGH_WATER_BYTES, Flow, InboundBody
 from gpubalancer.wire.heads import ACTED_ON, Headers, RequestHead, read_request_head
 from gpubalancer.wire.limits import KIB, Limits
 
@@ -46,7 +46,7 @@ class RequestReader:
         self._body: InboundBody | None = None
         self._failure: RequestError | None = None
         self._stopped = False
-        self._held: bytes | None = None
+        self._held: bytearray | None = None
         self._start_over()
 
     def _start_over(self) -> None:
@@ -70,7 +70,7 @@ class RequestReader:
     def feed(self, data: bytes) -> None:
         """Take bytes as they came from the socket."""
         if self._held is not None:
-            self._held += data
+            self._hold(data)
             return
         if self._stopped:
             return
@@ -80,7 +80,7 @@ class RequestReader:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
             # The message asked for another protocol; what follows it waits until that is decided.
-            self._held = bytes(data[upgrade.args[0] :])
+            self._hold(data[upgrade.args[0] :])
             return
         except httptools.HttpParserError as error:
             if not self._stopped:
@@ -94,6 +94,13 @@ class RequestReader:
             self._data = b""
             if not self._in_body:
                 self._line = b""  # the next data begins with a request line
+
+    def _hold(self, data: bytes) -> None:
+        """Keep what may be of another protocol until that is decided; no more than one read beyond the high water."""
+        held = self._held = self._held or bytearray()
+        held += data
+        if len(held) > HIGH_WATER_BYTES:
+            self._flow.pause_reading()
 
     @property
     def in_long_body(self) -> bool:
@@ -111,12 +118,13 @@ class RequestReader:
         if held is not None and not self._stopped:
             self._start_over()
             if held:
-                self.feed(held)
+                self.feed(bytes(held))
 
     def take_upgraded(self) -> bytes:
         """The other protocol begins: give up what came of it so far, and read no more."""
-        held, self._held = self._held or b"", None
+        held, self._held = bytes(self._held or b""), None
         self._stopped = True
+        self._flow.resume_reading()
         return held
 
     def _look(self, data: bytes) -> None:

@@ -128,3 +128,43 @@ def test_too_many_connections() -> None:
         assert door.paths() == ["/1"]
 
     asyncio.run(run())
+
+
+def test_no_other_answer_begins_while_the_client_takes_none() -> None:
+    """What a client has asked for besides waits until it has taken what it was sent."""
+
+    async def run() -> None:
+        door = Door(Limits(write_timeout_s=30.0))
+        await door.send(GET % 1 + GET % 2)
+        first = door.exchanges[0]
+        first.begin(200, b"", 1)
+        door.line.unsent_bytes = 100
+        door.connection.pause_writing()
+        first.write(b"a", last=True)
+        await turns()
+        assert first.ended
+        assert door.paths() == ["/1"]
+        door.sweep(20.0)
+        door.connection.resume_writing()
+        await turns()
+        assert door.paths() == ["/1", "/2"]
+        assert door.line.closed == ""
+
+    asyncio.run(run())
+
+
+def test_a_client_that_takes_no_answer_is_dropped_between_two_requests() -> None:
+    """An answer that has ended here and is not taken there ends the connection after `write_timeout`."""
+
+    async def run() -> None:
+        door = Door(Limits(write_timeout_s=30.0, idle_timeout_s=300.0))
+        await door.send(GET % 1)
+        door.line.unsent_bytes = 100
+        door.connection.pause_writing()
+        door.exchanges[0].reply(200, b"", b"a")
+        await door.send(GET % 2)
+        door.sweep(30.1)
+        assert door.paths() == ["/1"]
+        assert door.line.closed == "aborted"
+
+    asyncio.run(run())

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpubalancer.wire.body import InboundBody
+from gpubalancer.wire.body import HIGH_WATER_BYTES, InboundBody
 from gpubalancer.wire.heads import RequestHead
 from gpubalancer.wire.limits import Limits
 from gpubalancer.wire.reader import RequestReader
@@ -358,3 +358,15 @@ def test_a_refused_upgrade_is_read_on_as_http() -> None:
     assert [head.target.path for head in seen.heads] == ["/x", "/v1/models"]
     reader.feed(GET)
     assert len(seen.heads) == 3
+
+
+def test_a_client_that_goes_on_behind_an_upgrade_is_not_read_from() -> None:
+    """Of the other protocol no more than one read beyond the high water is kept until somebody wants it."""
+    seen = Seen()
+    reader = seen.reader()
+    reader.feed(UPGRADE + b"a" * HIGH_WATER_BYTES)
+    assert seen.flow.calls == []
+    reader.feed(b"a")
+    assert seen.flow.calls == ["pause"]
+    assert reader.take_upgraded() == b"a" * (HIGH_WATER_BYTES + 1)
+    assert seen.flow.calls == ["pause", "resume"]

@@ -64,7 +64,7 @@ class Line:
     """Requests of one kind that wait, by class."""
 
     def __init__(self) -> None:
-        self._classes: tuple[deque[asyncio.Future[None]], ...] = tuple(deque() for _ in Priority)
+        self._classes: tuple[deque[asyncio.Future[bool]], ...] = tuple(deque() for _ in Priority)
 
     def __repr__(self) -> str:
         return f"<Line {[len(each) for each in self._classes]}>"
@@ -72,40 +72,40 @@ class Line:
     def __bool__(self) -> bool:
         return any(self._classes)
 
-    def join(self, priority: Priority, turn: asyncio.Future[None]) -> None:
+    def join(self, priority: Priority, turn: asyncio.Future[bool]) -> None:
         """Stand behind all others of the class."""
         self._classes[priority].append(turn)
 
-    def leave(self, priority: Priority, turn: asyncio.Future[None]) -> None:
-        """Stand here no more; who stood behind may look."""
-        self.call_after(turn)
+    def leave(self, priority: Priority, turn: asyncio.Future[bool], *, lets_pass: bool) -> None:
+        """Stand here no more; who stood behind may look if it heads the line now, or if this one lets it pass."""
+        self.call_after(turn, lets_pass=lets_pass)
         self._classes[priority].remove(turn)
 
-    def renew(self, priority: Priority, turn: asyncio.Future[None]) -> asyncio.Future[None]:
+    def renew(self, priority: Priority, turn: asyncio.Future[bool]) -> asyncio.Future[bool]:
         """The turn, or a fresh one in its place if it was called."""
         if not turn.done():
             return turn
         mates = self._classes[priority]
-        fresh: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        fresh: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         mates[mates.index(turn)] = fresh
         return fresh
 
     @property
-    def head(self) -> asyncio.Future[None]:
+    def head(self) -> asyncio.Future[bool]:
         """Whose turn is next. Errors: IndexError for an empty line."""
         return next(each for each in self._classes if each)[0] if self else self._classes[0][0]
 
     def call(self) -> None:
         """Tell the head that it may look again."""
         if not self.head.done():
-            self.head.set_result(None)
+            self.head.set_result(True)
 
-    def call_after(self, turn: asyncio.Future[None]) -> None:
-        """Tell the one behind this turn that it may look, unless it stands out of reach."""
+    def call_after(self, turn: asyncio.Future[bool], *, lets_pass: bool) -> None:
+        """Tell the one behind this turn whether it may look though it is not the head, unless it is out of reach."""
         within = islice(chain.from_iterable(self._classes), REACH)
         following = next((after for before, after in pairwise(within) if before is turn), None)
         if following is not None and not following.done():
-            following.set_result(None)
+            following.set_result(lets_pass)
 
 
 class Placer:
@@ -204,30 +204,32 @@ class Placer:
         if self.waiting >= queue.limit:
             raise RequestError("overloaded", "Every backend is full, and so is the queue.", retry_after_s=1)
         line = self._lines.setdefault(kind, Line())
-        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        turn: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         line.join(work.priority, turn)
         self.waiting += 1
         since_s = self._clock()
         until_s = min(since_s + queue.timeout_s, work.deadline_s)
+        # Where what holds this one back need not hold those behind it, they look after it has looked in vain.
+        lets_pass = judge.method.slo is not None or tried is not None
         try:
             while True:
                 await asyncio.wait((turn,), timeout=min(RECHECK_S, max(0.0, until_s - self._clock())))
-                called = turn.done()
+                called = turn.done() and turn.result()
                 turn = line.renew(work.priority, turn)
-                if line.head is turn or (called and judge.method.slo is not None):
+                if line.head is turn or called:
                     place = self.place_nowait(judge, work, tried, self._clock() - since_s)
                     if isinstance(place, Place):
                         return place
                     _refuse_unless_full(place)
-                    if judge.method.slo is not None:
-                        line.call_after(turn)
+                    if lets_pass:
+                        line.call_after(turn, lets_pass=True)
                 if self._clock() >= work.deadline_s:
                     raise RequestError("timed_out", "The request's deadline passed while it waited.")
                 if self._clock() >= until_s:
                     raise RequestError("overloaded", "Every backend was full for too long.", retry_after_s=1)
         finally:
             self.waiting -= 1
-            line.leave(work.priority, turn)
+            line.leave(work.priority, turn, lets_pass=lets_pass)
             if not line:
                 self._lines.pop(kind, None)
 

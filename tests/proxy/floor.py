@@ -10,7 +10,7 @@ import pytest
 
 from gpubalancer.board.board import Board
 from gpubalancer.board.slots import Slots
-from gpubalancer.brain.fleet import Fleet, build_fleet
+from gpubalancer.brain.fleet import Flags, Fleet, build_fleet
 from gpubalancer.brain.health import Health
 from gpubalancer.domain.errors import RequestError
 from gpubalancer.domain.work import Work
@@ -63,9 +63,9 @@ class Floor:
         """Slots taken, by backend."""
         return [int(self.board.in_flight[:, row].sum()) for row in self.rows.values()]
 
-    async def place(self, queue: Queue = PATIENT, asked: Work | None = None) -> Place:
-        """A place for one request."""
-        return await self.placer.place(self.judge, asked or work(), None, queue)
+    async def place(self, queue: Queue = PATIENT, asked: Work | None = None, tried: Flags | None = None) -> Place:
+        """A place for one request; `tried` have failed it."""
+        return await self.placer.place(self.judge, asked or work(), tried, queue)
 
 
 def work(deadline_s: float = float("inf"), tier: int = 0, model: str = "llama") -> Work:

@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import Callable
 
+import numpy as np
+
 from gpubalancer.proxy.placing import REACH
 from tests.proxy.floor import Floor, refusal, run, turns, work
 
@@ -125,5 +127,25 @@ def test_without_an_slo_nobody_overtakes(floors: Callable[..., Floor]) -> None:
         assert [task.done() for task in tasks] == [True, True, False]
         tasks[2].cancel()
         await turns()
+
+    run(play())
+
+
+def test_who_may_not_go_back_holds_up_nobody(floors: Callable[..., Floor]) -> None:
+    """A request that its only free backend has failed waits at the head; those behind it take that backend."""
+    floor = floors(2, 1)
+    tried = np.array([True, False])
+
+    async def play() -> None:
+        kept = [await floor.place(), await floor.place()]
+        again = asyncio.ensure_future(floor.place(tried=tried))
+        await turns()
+        other = asyncio.ensure_future(floor.place())
+        await turns()
+        floor.placer.give_back(next(place for place in kept if place.index == 0))
+        assert (await other).index == 0
+        assert not again.done()
+        floor.placer.give_back(next(place for place in kept if place.index == 1))
+        assert (await again).index == 1
 
     run(play())

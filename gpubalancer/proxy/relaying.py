@@ -66,9 +66,8 @@ async def relay_answer(
         asked.payment.streamed_tokens = watch.counted_tokens
     relay = _relay(exchange, upstream, asked, outcome, watch, on_first, rates)
     exchange.source = upstream
-    # What is hidden from a body is missing from its length, and so is what a budget does not pay for.
-    is_whole = watch is None or not (watch.hides or isinstance(relay, MeteredRelay))
-    exchange.begin(head.status, lines, head.length if is_whole else None)
+    # A stream may be ended in another way than its backend's: without what is hidden, by its budget, with an error.
+    exchange.begin(head.status, lines, head.length if watch is None else None)
     try:
         await _until_passed(exchange, upstream, relay)
         if isinstance(relay, WatchedRelay) and relay.withheld and watch is not None:

@@ -202,6 +202,21 @@ def test_a_stream_of_known_length_stays_whole_without_its_usage(tmp_path: Path) 
     assert (got, outcome.usage_source) == (EVENT + STOP + DONE, "reported")
 
 
+def test_a_stream_of_known_length_that_has_no_end_is_told_to_be_broken(tmp_path: Path) -> None:
+    """Its length may not promise an end: the client gets the error event and no end of the framing."""
+
+    async def answer(given: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(whole(EVENT, content_type="text/event-stream"))
+
+    async def talk(one: Client) -> bytes:
+        ask_for_stream(one, stream_options={"include_usage": True})
+        return await to_end(one)
+
+    got, outcome = told(tmp_path, answer, talk)
+    assert error_in(got) == "backend_failed"
+    assert (outcome.reason, outcome.code) == ("backend_failed", 502)
+
+
 def test_a_connection_kept_alive_serves_on_after_a_withheld_end(tmp_path: Path) -> None:
     """The backend's connection was in order; only the client's ends."""
 

@@ -6,9 +6,20 @@ them, once one is chosen, the backend and its kind. Whoever finds the slot makes
 
 from gpubalancer.board.budget_recovery import Left
 from gpubalancer.domain.outcome import NOBODY, Outcome
+from gpubalancer.domain.work import Work
+from gpubalancer.policy.schema import Policy
 
 SECOND_NS = 1_000_000_000
 _FIELDS = 9
+
+
+def describe(outcome: Outcome, work: Work, policy: Policy) -> None:
+    """Write into a request's record what it asks for, as the policy has made it."""
+    outcome.model, outcome.model_asked = work.model or outcome.model, work.model_asked or outcome.model_asked
+    outcome.tier, outcome.tier_source = policy.tiers[work.tier].name, work.tier_source
+    outcome.priority, outcome.risk, outcome.rules = work.priority.name.lower(), work.risk or "", work.rules
+    outcome.findings = tuple((finding.detector, finding.count) for finding in work.findings)
+    outcome.expected_prompt_tokens, outcome.expected_output_tokens = work.prompt_tokens, work.output_tokens
 
 
 def label_of(outcome: Outcome) -> bytes:

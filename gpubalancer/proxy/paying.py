@@ -12,6 +12,7 @@ record has the numbers that were charged.
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 from gpubalancer.brain.budget import expected, refused
@@ -19,13 +20,14 @@ from gpubalancer.brain.budget_headers import limit_lines
 from gpubalancer.brain.budget_store import Held, Store
 from gpubalancer.brain.downgrade import downgrade
 from gpubalancer.brain.price import HOUR_S, Rates, dearest
+from gpubalancer.brain.rules import Fields
 from gpubalancer.domain.budget import MILLION, NOTHING, Claims, Refusal, Spending, Terms
 from gpubalancer.domain.errors import RequestError
 from gpubalancer.domain.outcome import Outcome
 from gpubalancer.domain.work import Work
 from gpubalancer.proxy.budget_queue import BudgetQueue, Line, TooLong
 from gpubalancer.proxy.generation import Generation
-from gpubalancer.proxy.label import label_of, server_of
+from gpubalancer.proxy.label import describe, label_of, server_of
 from gpubalancer.proxy.metering import Paying
 
 NANO, MILLI = 1_000_000_000, 1000
@@ -119,7 +121,9 @@ class Cashier:
         self._payments: dict[Held, Payment] = {}
         self._unwritten: list[Held] = []
 
-    async def reserve(self, generation: Generation, work: Work, key: bytes | None, outcome: Outcome) -> Payment:
+    async def reserve(
+        self, generation: Generation, work: Work, key: bytes | None, outcome: Outcome, fields: Fields
+    ) -> Payment:
         """Reserve what a request is expected to take; where no budget applies, only write down that it is here.
 
         A budget that is spent may make it wait, or make another request of it, as its `when_spent` says.
@@ -129,6 +133,7 @@ class Cashier:
             work: the request.
             key: the SHA-256 of the key that it came with.
             outcome: its record.
+            fields: of its head, for the rules about another request that it may become.
 
         Raises:
             RequestError: `rate_limit_exceeded`, `insufficient_quota`; `overloaded` if the budgets can't be read;
@@ -148,7 +153,7 @@ class Cashier:
         if not isinstance(found, Refusal):
             return self._pay(found, outcome)
         if found.terms.when_spent == "downgrade":
-            return await self._downgrade(generation, work, key, outcome, found)
+            return await self._downgrade(generation, work, key, outcome, fields, found)
         _note(outcome, found.terms, "refused")
         raise _refused(found)
 
@@ -177,16 +182,23 @@ class Cashier:
         raise _refused_in_line(ended, found)
 
     async def _downgrade(
-        self, generation: Generation, work: Work, key: bytes | None, outcome: Outcome, found: Refusal
+        self,
+        generation: Generation,
+        work: Work,
+        key: bytes | None,
+        outcome: Outcome,
+        fields: Fields,
+        found: Refusal,
     ) -> Payment:
         """Reserve for the cheaper request that this one becomes."""
-        plan, fleet = generation.plan, generation.fleet
-        economy = generation.judge.method.economy
-        became = downgrade(work, generation.policy, fleet, economy, plan.tenant(work.tenant))
+        plan, policy, economy = generation.plan, generation.policy, generation.judge.method.economy
+        apply_rules = partial(generation.insight.rules.apply, fields=fields, wall_s=self._store.now_ns() / NANO)
+        became = downgrade(work, policy, generation.fleet, economy, plan.tenant(work.tenant), apply_rules)
         _note(outcome, found.terms, "downgraded" if became else "refused")
         if not became:
             raise _refused(found)
-        outcome.downgraded, outcome.model = became, work.model or outcome.model
+        outcome.downgraded = became
+        describe(outcome, work, policy)
         claims = plan.beyond(work.tenant, work.model, key)
         if claims is None:
             return self._enter(outcome)

@@ -15,12 +15,12 @@ from itertools import count
 from gpubalancer.brain.routes import Route
 from gpubalancer.domain.errors import RequestError
 from gpubalancer.domain.outcome import Outcome
-from gpubalancer.domain.work import Work
 from gpubalancer.policy.tenants import Tenant, allows
 from gpubalancer.proxy.answers import error_answer, id_line, models_answer
 from gpubalancer.proxy.delivery import Courier
 from gpubalancer.proxy.generation import Generation
 from gpubalancer.proxy.intake import Asked, authenticate, read_request, route_of
+from gpubalancer.proxy.label import describe
 from gpubalancer.proxy.paying import Cashier
 from gpubalancer.proxy.study import Study
 from gpubalancer.proxy.tokenizing import token_answer
@@ -70,10 +70,10 @@ class Service:
                 else:
                     self._answer_models(exchange, generation, tenant, outcome)
                 return
-            note = partial(_note, generation, outcome)
+            note = partial(describe, outcome, policy=generation.policy)
             asked = await read_request(exchange, generation, route, tenant, self.study, note)
             if not self._answer_tokens(exchange, generation, route, asked, outcome):
-                asked.payment = await self.cashier.reserve(generation, asked.work, key, outcome)
+                asked.payment = await self.cashier.reserve(generation, asked.work, key, outcome, head.fields)
                 if outcome.downgraded:
                     # What is expected of the answer rested on another model's.
                     asked.basis = None
@@ -133,12 +133,3 @@ def _given_id(exchange: Exchange) -> str | None:
     """The id that the client gave its request, if it can do no harm."""
     given = exchange.head.fields.get(b"x-request-id")
     return given.decode() if given and len(given) <= _ID_LENGTH and _ID_CHARACTERS.issuperset(given) else None
-
-
-def _note(generation: Generation, outcome: Outcome, work: Work) -> None:
-    """What the record says of a request before it is served."""
-    outcome.model, outcome.model_asked = work.model or outcome.model, work.model_asked or outcome.model_asked
-    outcome.tier, outcome.tier_source = generation.policy.tiers[work.tier].name, work.tier_source
-    outcome.priority, outcome.risk, outcome.rules = work.priority.name.lower(), work.risk or "", work.rules
-    outcome.findings = tuple((finding.detector, finding.count) for finding in work.findings)
-    outcome.expected_prompt_tokens, outcome.expected_output_tokens = work.prompt_tokens, work.output_tokens

@@ -9,7 +9,9 @@ from gpubalancer.board.budget_layout import LABEL_BYTES
 from gpubalancer.board.budget_recovery import Left
 from gpubalancer.domain.budget import NOTHING, Spending
 from gpubalancer.domain.outcome import NOBODY, Outcome
-from gpubalancer.proxy.label import label_of, outcome_of, server_of
+from gpubalancer.domain.work import Finding, Priority, Work
+from gpubalancer.policy.schema import Policy
+from gpubalancer.proxy.label import describe, label_of, outcome_of, server_of
 
 NAMES = st.text(st.characters(codec="utf-8", exclude_characters="\n"), min_size=1, max_size=20)
 LEFT = Left(b"", b"", 5_000_000_000, Spending(10, 2, 30, 1, 4, 5), was_sent=True, was_settled=False)
@@ -25,6 +27,16 @@ def test_what_is_written_when_it_begins_is_read_when_its_worker_died(names: list
     for name in ("request_id", "decision_id", "tenant", "key_id", "api", "tier", "tier_source", "model", "model_asked"):
         assert getattr(found, name) == getattr(began, name)
     assert (found.backend, found.kind) == (began.backend, began.kind)
+
+
+def test_a_record_tells_what_the_policy_has_made_of_a_request() -> None:
+    """Names in the place of ranks; what the request does not name stays as it was."""
+    outcome = Outcome("r", 1.0)
+    work = Work("chat", None, 1, False, 1.0, priority=Priority.BATCH, prompt_tokens=3, rules=("a",))
+    work.findings = (Finding("email", 2, 0, 1),)
+    describe(outcome, work, Policy.model_validate({"backends": [{"name": "e", "url": "http://127.0.0.1:9"}]}))
+    assert (outcome.model, outcome.tier, outcome.priority, outcome.risk) == (NOBODY, "internal", "batch", "")
+    assert (outcome.rules, outcome.findings, outcome.expected_prompt_tokens) == (("a",), (("email", 2),), 3)
 
 
 def test_its_end_is_what_was_settled() -> None:

@@ -50,7 +50,7 @@ class Desk:
         """Reserve for a request."""
         work = self.work(tenant)
         work.prompt_tokens, work.output_tokens_high = 10, output
-        return asyncio.run(self.cashier.reserve(self.generation, work, None, outcome or Outcome("r", 0.0)))
+        return asyncio.run(self.cashier.reserve(self.generation, work, None, outcome or Outcome("r", 0.0), {}))
 
     def work(self, tenant: str) -> Work:
         """A request of nothing yet."""
@@ -142,7 +142,7 @@ def test_the_record_is_made_after_the_charge_and_before_the_slot_is_freed(desk: 
 
     cashier = Cashier(LocalStore(desk.till), Looking())
     work = desk.work("acme")
-    payment = asyncio.run(cashier.reserve(desk.generation, work, None, Outcome("r", 0.0)))
+    payment = asyncio.run(cashier.reserve(desk.generation, work, None, Outcome("r", 0.0), {}))
     cashier.end(payment, ended(prompt_tokens=12))
     assert seen == [(Slot.SETTLED, 988)]
     assert desk.till.slots.state(0) == Slot.FREE
@@ -164,7 +164,7 @@ def test_while_there_is_no_room_nothing_new_is_begun(desk: Desk) -> None:
         desk.reserve()
     assert (caught.value.code, caught.value.status) == ("journal_full", 503)
     serving = Cashier(LocalStore(desk.till), desk.notebook, refuses_unrecorded=False)
-    asyncio.run(serving.reserve(desk.generation, desk.work("free"), None, Outcome("r", 0.0))).reservation.release(1)
+    asyncio.run(serving.reserve(desk.generation, desk.work("free"), None, Outcome("r", 0.0), {})).reservation.release(1)
 
     desk.cashier.note_progress()
     assert desk.till.outstanding == 2
@@ -279,6 +279,32 @@ def test_a_request_that_is_not_paid_for_becomes_a_cheaper_one(tmp_path: Path, pe
         assert outcome.budget_actions == (("acme", "tokens", per, "downgraded"),)
         assert bool(payment.reservation.claims.terms) == (per != "1h")
         assert desk.left() == pytest.approx(left, abs=1)
+    finally:
+        desk.close()
+
+
+def test_a_cheaper_model_is_on_record_with_what_the_rules_make_of_it(tmp_path: Path) -> None:
+    """Its tier and the rule, which looks at the request's head again, are also what a dead worker's slot would tell."""
+    home = {"name": "f", "url": "http://127.0.0.1:8", "models": ["small"], "clearance": "internal"}
+    cloud = {"name": "e", "url": "http://127.0.0.1:9", "models": ["m", "small"], "clearance": "public"}
+    rule = {"name": "home", "when": {"model": "small", "header": {"x-team": "red"}}, "set": {"tier": "internal"}}
+    desk = Desk(
+        tmp_path,
+        {"unit": "requests", "limit": 1, "per": "month", "when_spent": "downgrade"},
+        models={"m": {"downgrade_to": "small"}},
+        backends=[cloud, home],
+        routing={"rules": [rule]},
+    )
+    try:
+        desk.reserve()
+        work, outcome = desk.work("acme"), Outcome("r", 0.0)
+        asyncio.run(desk.cashier.reserve(desk.generation, work, None, outcome, {b"x-team": b"red"}))
+        assert (outcome.downgraded, outcome.model, outcome.tier, outcome.rules) == (
+            "model=small", "small", "internal", ("home",),
+        )  # fmt: skip
+        label = desk.till.slots.label(1)
+        assert label.split(b"\n")[4:6] == [b"internal", b"rule:home"]
+        assert desk.generation.fleet.eligible(work).tolist() == [False, True]
     finally:
         desk.close()
 

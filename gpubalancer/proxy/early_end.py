@@ -1,7 +1,8 @@
 """The last events of a stream that its budget ends, in the shape in which each API ends one that reached its length.
 
 They follow the stream that has been sent: its id, its model, the parts of it that are still open. So the last event is
-read, and of OpenAI's responses, whose last event repeats the whole answer, all of them.
+read, and of OpenAI's responses, whose last event repeats the whole answer, all of them. A backend may have sent any
+JSON: what has not the shape that its API knows is taken for absent, so that there always is an end.
 
 | API | the end |
 |---|---|
@@ -21,6 +22,8 @@ import orjson
 Fields = dict[str, Any]
 REPEATING_APIS = frozenset(("responses",))
 """The APIs whose last event repeats the answer."""
+EXACT = 2**53
+"""From here on a reader of JSON may round whole numbers (RFC 8259, 6)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +56,40 @@ def early_end(api: str, cut: Cut) -> bytes:
 
 
 def _events(sent: Sequence[bytes]) -> list[Fields]:
-    """What the events hold, in their order; those that are no JSON objects left out."""
+    """What the events hold, in their order; those left out that are no JSON objects, or too deep to write again."""
     found = []
     for line in b"".join(sent).splitlines():
         data = line.removeprefix(b"data:").strip()
         if data.startswith(b"{"):
             try:
                 fields = orjson.loads(data)
-            except orjson.JSONDecodeError:
+                orjson.dumps(_nested(fields))
+            except (orjson.JSONDecodeError, orjson.JSONEncodeError):
                 continue
             found.append(fields)
     return found
+
+
+def _nested(fields: Fields) -> object:
+    """As deep as a part of an event gets in `response.incomplete`, and deeper."""
+    return [[[[[[fields]]]]]]
+
+
+def _object(value: object) -> Fields:
+    return dict(value) if isinstance(value, dict) else {}
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _number(value: object) -> int:
+    """As far as JSON numbers are whole and exact everywhere."""
+    return value if isinstance(value, int) and abs(value) < EXACT else 0
 
 
 def _sse(fields: Fields, *, named: bool = False) -> bytes:
@@ -99,7 +125,7 @@ def _completions(cut: Cut) -> bytes:
 def _messages(cut: Cut) -> bytes:
     end, last = b"", (_events(cut.sent) or [{}])[-1]
     if last.get("type") in ("content_block_start", "content_block_delta"):
-        end = _sse({"type": "content_block_stop", "index": last.get("index", 0)}, named=True)
+        end = _sse({"type": "content_block_stop", "index": _number(last.get("index"))}, named=True)
     delta = {"stop_reason": "max_tokens", "stop_sequence": None}
     usage = {"output_tokens": cut.completion_tokens}
     end += _sse({"type": "message_delta", "delta": delta, "usage": usage}, named=True)
@@ -119,7 +145,7 @@ def _responses(cut: Cut) -> bytes:
     events = _events(cut.sent)
     created: Fields = next((event["response"] for event in events if isinstance(event.get("response"), dict)), {})
     items, is_open = _items(events)
-    number = max((event.get("sequence_number", 0) for event in events), default=0)
+    number = max((_number(event.get("sequence_number")) for event in events), default=0)
     endings = _item_endings(len(items) - 1, items[-1]) if is_open else []
     response = {
         "id": cut.request_id,
@@ -146,34 +172,40 @@ def _items(events: Sequence[Fields]) -> tuple[list[Fields], bool]:
     items: list[Fields] = []
     is_open = False
     for event in events:
-        kind = str(event.get("type", ""))
+        kind = event.get("type")
         if kind == "response.output_item.added":
-            items.append(dict(event.get("item") or {}))
+            items.append(_object(event.get("item")))
             is_open = True
         elif kind == "response.output_item.done" and items:
-            items[-1] = dict(event.get("item") or {})
+            items[-1] = _object(event.get("item"))
             is_open = False
-        elif not items or not is_open:
-            continue
-        elif kind == "response.content_part.added":
-            items[-1]["content"] = [*items[-1].get("content", ()), dict(event.get("part") or {})]
-        elif kind == "response.output_text.delta" and items[-1].get("content"):
-            part = items[-1]["content"][-1]
-            part["text"] = part.get("text", "") + str(event.get("delta", ""))
-        elif kind == "response.function_call_arguments.delta":
-            items[-1]["arguments"] = items[-1].get("arguments", "") + str(event.get("delta", ""))
+        elif is_open:
+            _add(items[-1], event)
     return items, is_open
+
+
+def _add(item: Fields, event: Fields) -> None:
+    """Add to an item what an event tells of it."""
+    kind, delta = event.get("type"), _text(event.get("delta"))
+    parts = _list(item.get("content"))
+    if kind == "response.content_part.added":
+        item["content"] = [*parts, _object(event.get("part"))]
+    elif kind == "response.output_text.delta" and parts:
+        part = parts[-1] = _object(parts[-1])
+        part["text"] = _text(part.get("text")) + delta
+    elif kind == "response.function_call_arguments.delta":
+        item["arguments"] = _text(item.get("arguments")) + delta
 
 
 def _item_endings(index: int, item: Fields) -> list[Fields]:
     """The events that close an item, and the part of it that is open."""
     where = {"output_index": index, "item_id": item.get("id", "")}
     endings: list[Fields] = []
-    if item.get("content"):
-        place = {**where, "content_index": len(item["content"]) - 1}
-        part = item["content"][-1]
+    parts = _list(item.get("content"))
+    if parts:
+        place, part = {**where, "content_index": len(parts) - 1}, _object(parts[-1])
         if part.get("type") == "output_text":
-            endings.append({"type": "response.output_text.done", **place, "text": part.get("text", "")})
+            endings.append({"type": "response.output_text.done", **place, "text": _text(part.get("text"))})
         endings.append({"type": "response.content_part.done", **place, "part": part})
     done = {"type": "response.output_item.done", "output_index": index, "item": item | {"status": "incomplete"}}
     return [*endings, done]

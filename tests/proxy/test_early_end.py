@@ -4,6 +4,8 @@ import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gpubalancer.proxy.early_end import Cut, early_end
 from gpubalancer.proxy.endings import fault_of
@@ -142,3 +144,53 @@ def test_every_end_is_a_good_one(api: str) -> None:
             report = read_report(ended)
             assert report is not None
             assert report.completion_tokens == 4
+
+
+NULLS = (
+    sse({"type": "response.created", "sequence_number": None, "response": {"id": "r-1"}}),
+    sse({"type": "response.output_item.added", "sequence_number": 1, "item": {"id": "i", "content": None}}),
+    sse({"type": "response.content_part.added", "part": {"type": "output_text", "text": None}}),
+    sse({"type": "response.output_text.delta", "delta": "one"}),
+)
+
+
+def test_what_is_null_is_absent() -> None:
+    """Also where a number or a list belongs."""
+    ended = events(early_end("responses", cut(*NULLS, path="/v1/responses")))
+    assert [event["sequence_number"] for event in ended] == [2, 3, 4, 5]
+    assert ended[-1]["response"]["output"][0]["content"] == [{"type": "output_text", "text": "one"}]
+
+
+NAMES = st.sampled_from(
+    ["type", "response", "item", "part", "delta", "content", "text", "arguments", "id", "index", "sequence_number"]
+    + ["model", "created", "created_at"]
+)
+KINDS = st.sampled_from(
+    [event["type"] for event in events(b"".join(RESPONSE))]
+    + ["response.output_item.done", "response.function_call_arguments.delta", "content_block_delta", "output_text"]
+)
+LEAVES = st.one_of(
+    st.none(), st.booleans(), st.integers(-(2**63), 2**64 - 1), st.floats(allow_nan=False), st.text(max_size=3), KINDS
+)
+VALUES = st.recursive(
+    LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(NAMES, inner, max_size=4), max_leaves=8
+)
+ODD = st.builds(
+    lambda kind, fields: {**fields, "type": kind}, KINDS | LEAVES, st.dictionaries(NAMES, VALUES, max_size=5)
+)
+
+
+@given(st.sampled_from(["chat", "completions", "messages", "responses", "ollama"]), st.lists(ODD, max_size=6))
+def test_there_is_an_end_whatever_a_backend_has_sent(api: str, odd: list[Any]) -> None:
+    """JSON of any shape never keeps a stream from ending as its API ends one."""
+    assert fault_of(api, early_end(api, cut(*map(sse, odd), path="/x"))) == ""
+
+
+@pytest.mark.parametrize("depth", range(240, 260))
+def test_what_is_too_deep_to_be_written_again_is_left_out(depth: int) -> None:
+    """More can be read than written."""
+    deep = json.loads("[" * depth + "]" * depth)
+    added = {"type": "response.output_item.added", "item": {"id": "i", "content": [{"type": "output_text", "x": deep}]}}
+    for api in ("chat", "messages", "responses", "ollama"):
+        for odd in (added, {"id": deep, "model": deep, "created_at": deep, "index": deep}):
+            assert fault_of(api, early_end(api, cut(sse(odd), path="/x"))) == ""

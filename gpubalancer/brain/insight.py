@@ -16,6 +16,7 @@ from gpubalancer.domain.errors import RequestError
 from gpubalancer.domain.work import Work
 from gpubalancer.policy.schema import Policy
 from gpubalancer.policy.tenants import Tenant
+from gpubalancer.policy.tiers import Sensitivity
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,8 @@ class Insight:
     scanner: Scanner
     scanner_apart: Scanner
     """The same, for a thread."""
+    scanned_for: tuple[Sensitivity, Mapping[str, int]]
+    """What the scanners were compiled from."""
     rules: Rules
     refuses_injection: bool
     unread_takes_max_tier: bool
@@ -38,17 +41,21 @@ def build_insight(policy: Policy, seed: int, earlier: Insight | None) -> Insight
     Arguments:
         policy: the settings.
         seed: a secret number of 64 bits of this process.
-        earlier: of the policy before; its tokenizers and their caches are taken over.
+        earlier: of the policy before; its tokenizers, their caches, and expressions that are the same are taken over.
 
     Raises:
         TokenizerError: a model's tokenizer can't be loaded.
     """
     tokenizers = {name: model.tokenizer for name, model in policy.models.items() if model.tokenizer is not None}
-    scanner = Scanner(policy.sensitivity, policy.tier_ranks)
+    scanned_for = policy.sensitivity, policy.tier_ranks
+    # Compiling takes a few tenths of a second, and most reloads change something else.
+    same = earlier if earlier is not None and earlier.scanned_for == scanned_for else None
+    scanner = same.scanner if same is not None else Scanner(*scanned_for)
     return Insight(
         book=TokenBook(tokenizers, seed, earlier.book if earlier is not None else None),
         scanner=scanner,
-        scanner_apart=scanner.apart(),
+        scanner_apart=same.scanner_apart if same is not None else scanner.apart(),
+        scanned_for=scanned_for,
         rules=compile_rules(policy),
         refuses_injection=policy.sensitivity.injection.action == "refuse",
         unread_takes_max_tier=policy.sensitivity.unread == "max_tier",

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from bench.peers import CONFIGS, CONTESTANTS, OURS, Contestant
+from bench.placement_peers import LEAST, baseline, ours
 from bench.running import run_values
 
 ROWS = {row.name: row for row in CONTESTANTS}
@@ -35,7 +36,8 @@ def test_yaml_stays_yaml(name: str, tmp_path: Path) -> None:
 
 def test_every_config_belongs_to_a_row() -> None:
     """No file lies about that nobody starts."""
-    assert {path.name for path in CONFIGS.iterdir()} == {row.config for row in CONTESTANTS if row.config}
+    rows = (*CONTESTANTS, ours(), baseline(LEAST))
+    assert {path.name for path in CONFIGS.iterdir()} == {row.config for row in rows if row.config}
 
 
 def test_our_configuration_holds_the_keys_hash_and_never_the_key(tmp_path: Path) -> None:

@@ -103,3 +103,12 @@ def test_a_tokenizer_that_cannot_be_had_is_an_error_of_the_policy() -> None:
     """Nothing is fetched, and nothing is guessed."""
     with pytest.raises(TokenizerError, match="nonsense"):
         build_insight(policy(models={"m": {"tokenizer": "nonsense"}}), 1, None)
+
+
+def test_expressions_are_compiled_anew_only_where_they_change() -> None:
+    """A reload keeps the scanners of a policy that looks for the same, and makes others for one that does not."""
+    first = build_insight(policy(), 1, None)
+    again = build_insight(policy(models={"m": {"context_tokens": 4096}}), 1, first)
+    assert (again.scanner, again.scanner_apart) == (first.scanner, first.scanner_apart)
+    other = build_insight(policy(sensitivity={"detectors": {"email": "internal"}}), 1, again)
+    assert other.scanner is not first.scanner

@@ -162,7 +162,7 @@ BOOLS = st.lists(st.booleans(), min_size=3, max_size=3)
 TEXTS = st.sampled_from(("hello", "about falcon", "word " * 2000))
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(COUNTS, BOOLS, BOOLS, TEXTS, st.sampled_from((None, "internal", "secret")), st.integers(0, 99))
 def test_the_tables_choice_is_what_choose_takes(
     in_flight: list[int], up: list[bool], draining: list[bool], text: str, tier: str | None, seed: int

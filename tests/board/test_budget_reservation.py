@@ -1,34 +1,14 @@
 """What one request holds, from its reservation to its record."""
 
 import os
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
 
 from gpubalancer.board import locks
 from gpubalancer.board.budget_file import BudgetFile
 from gpubalancer.board.budgets import Till
 from gpubalancer.domain.budget import Spending
-from tests.board.budget_terms import claims, held, till, window
+from tests.board.budget_terms import claims, held, window
 
 SMALL, LARGE = Spending(3, 0, 2, 1), Spending(30, 0, 20, 1)
-
-
-@pytest.fixture(name="file")
-def made_file(tmp_path: Path) -> Iterator[BudgetFile]:
-    """A fresh file, owned by us."""
-    file = BudgetFile.create(tmp_path / "budgets")
-    yield file
-    file.close()
-
-
-@pytest.fixture(name="own")
-def made_till(file: BudgetFile) -> Iterator[Till]:
-    """A till over it."""
-    own = till(file.path)
-    yield own
-    own.close()
 
 
 def test_a_settlement_that_was_put_off_is_forgotten_when_it_is_made(file: BudgetFile, own: Till) -> None:

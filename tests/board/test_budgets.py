@@ -1,8 +1,6 @@
 """The till: what one worker reserves and settles."""
 
 import os
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -15,22 +13,6 @@ from gpubalancer.domain.budget import Claims, Spending, State
 from tests.board.budget_terms import bucket, claims, gauge, held, refused, till, window
 
 SMALL, LARGE = Spending(3, 0, 2, 1), Spending(30, 0, 20, 1)
-
-
-@pytest.fixture(name="file")
-def made_file(tmp_path: Path) -> Iterator[BudgetFile]:
-    """A fresh file, owned by us."""
-    file = BudgetFile.create(tmp_path / "budgets")
-    yield file
-    file.close()
-
-
-@pytest.fixture(name="own")
-def made_till(file: BudgetFile) -> Iterator[Till]:
-    """A till over it."""
-    own = till(file.path)
-    yield own
-    own.close()
 
 
 def states(file: BudgetFile, asked: Claims) -> list[State]:

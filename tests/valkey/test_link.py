@@ -103,7 +103,7 @@ def test_a_server_that_went_is_found_again() -> None:
         async with serving(lambda step: None) as fake, linked(fake.address) as (link, ups):
             await until(lambda: not link.breaker.is_open)
             waiting = link.send("settle", "x")
-            await asyncio.sleep(0.01)
+            await until(lambda: bool(fake.steps))
             fake.cut()
             with pytest.raises(GoneError):
                 await waiting
@@ -133,8 +133,11 @@ def test_who_knows_of_no_server_goes_on_looking() -> None:
     """Nobody is asked, and nothing breaks."""
 
     async def scene() -> None:
-        async with linked(Address((("127.0.0.1", 1),), sentinel="budgets")) as (link, ups):
-            await asyncio.sleep(0.2)
+        async with (
+            serving(lambda step: b"*-1\r\n") as ignorant,
+            linked(Address(ignorant.address.hosts, sentinel="budgets")) as (link, ups),
+        ):
+            await until(lambda: len(ignorant.greetings) > 1)
             assert (link.breaker.is_open, ups) == (True, [])
             assert repr(link).startswith("<Link to <Address")
 
